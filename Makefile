@@ -1,0 +1,33 @@
+# `make demo` and `make test` need nothing but Python >= 3.11 and a package index.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Made anew when the dependencies change.
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint viz clean
+
+demo: $(READY) ## Train all models on the embedded data and compare them (under three minutes)
+	$(BIN)/kedro run --env=sample
+
+test: $(READY) ## Run all tests and measure their coverage
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+
+lint: $(READY) ## Check style, types and the doors between the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+viz: $(READY) ## Open the graph of the pipelines in the browser
+	$(BIN)/kedro viz run
+
+clean: ## Remove the virtual environment and everything the embedded data made
+	rm -rf $(VENV) data/sample
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
