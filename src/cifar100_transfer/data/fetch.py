@@ -1,0 +1,112 @@
+"""Downloads that are checked, resumed, and never left half done under their final name."""
+
+import hashlib
+import http.client
+import logging
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.storage import sync
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_S = 30
+ATTEMPTS = 4
+CHUNK_BYTES = 1 << 20
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """Return the hexadecimal digest of a file; `algorithm` is a name `hashlib` knows."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def fetch(url: str, destination: Path, digest: str, advice: str) -> Path:
+    """Download a file once, with a progress bar, going on where an earlier attempt ended.
+
+    Bytes gather in `<destination>.part`; only when their digest is right do they get their final
+    name. A connection that stalls for 30 s or breaks is tried four times in all.
+
+    Args:
+        url: http or https address.
+        destination: file to make; if it exists it is returned untouched.
+        digest: expected digest, written `md5:…` or `sha256:…`.
+        advice: what to do if the file can't be had; ends the error message.
+
+    Returns:
+        `destination`.
+
+    Raises:
+        UserError: the network or the server fails, or the content is not what was announced.
+    """
+    if destination.exists():
+        return destination
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{destination.parent} can't be made ({error}). {advice}") from error
+    part = destination.with_name(destination.name + ".part")
+    problem: Exception | None = None
+    for attempt in range(ATTEMPTS):
+        try:
+            _append(url, part)
+            break
+        except urllib.error.HTTPError as error:
+            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and part.exists():
+                break  # everything was there already; the digest decides
+            raise UserError(f"{url} answered {error.code} {error.reason}. {advice}") from error
+        except (OSError, http.client.HTTPException) as error:
+            problem = error
+            logger.warning("Download of %s broke off (%s)", url, error)
+            if attempt + 1 < ATTEMPTS:
+                time.sleep(2**attempt / 4)
+    else:
+        raise UserError(f"{url} can't be fetched ({problem}). {advice}") from problem
+    _accept(part, destination, url, digest, advice)
+    return destination
+
+
+def _append(url: str, part: Path) -> None:
+    """Add the rest of `url` to `part`; start over if the server can't go on in the middle."""
+    held = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={held}-"} if held else {})
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+        goes_on = response.status == http.HTTPStatus.PARTIAL_CONTENT
+        expected = response.length
+        with (
+            part.open("ab" if goes_on else "wb") as file,
+            tqdm(
+                desc=part.name.removesuffix(".part"),
+                initial=held if goes_on else 0,
+                total=None if expected is None else expected + (held if goes_on else 0),
+                unit="B",
+                unit_scale=True,
+                disable=None,
+            ) as bar,
+        ):
+            received = 0
+            while chunk := response.read(CHUNK_BYTES):
+                file.write(chunk)
+                received += len(chunk)
+                bar.update(len(chunk))
+    if expected is not None and received < expected:
+        raise http.client.IncompleteRead(b"", expected - received)
+
+
+def _accept(part: Path, destination: Path, url: str, digest: str, advice: str) -> None:
+    algorithm, _, wanted = digest.partition(":")
+    found = file_digest(part, algorithm)
+    if found != wanted:
+        part.unlink()
+        raise UserError(
+            f"{url} delivered a file with {algorithm} {found} instead of {wanted}; "
+            f"it was deleted. {advice}"
+        )
+    sync(part)
+    part.replace(destination)
+    sync(destination.parent)

@@ -1,0 +1,158 @@
+"""Labelled images in one tensor, and the pure functions on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from sklearn.model_selection import train_test_split
+
+from cifar100_transfer.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images, labels and the names of the classes.
+
+    Attributes:
+        images: uint8 [N, 3, H, W], values 0 to 255, channels red, green, blue.
+        labels: int64 [N], values 0 to `len(class_names) - 1`.
+        class_names: one name a (fine) class, in label order.
+        coarse_names: one name a coarse class; empty where the data has no hierarchy.
+        coarse_of_class: for each fine class the index of its coarse class; as long as
+            `class_names`, or empty.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    class_names: tuple[str, ...]
+    coarse_names: tuple[str, ...] = ()
+    coarse_of_class: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
+            raise UserError(
+                f"images must be uint8 [N, 3, H, W], got {self.images.dtype} "
+                f"{list(self.images.shape)}"
+            )
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            raise UserError(
+                f"labels must be int64 [{len(self.images)}], one an image, got "
+                f"{self.labels.dtype} {list(self.labels.shape)}"
+            )
+        if len(set(self.class_names)) != len(self.class_names):
+            twice = sorted({n for n in self.class_names if self.class_names.count(n) > 1})
+            raise UserError(f"class names must differ, but {twice} occur more than once")
+        if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(
+            self.class_names
+        ):
+            raise UserError(
+                f"labels must lie in 0 … {len(self.class_names) - 1}, got "
+                f"{int(self.labels.min())} … {int(self.labels.max())}"
+            )
+        if len(self.coarse_of_class) not in (0, len(self.class_names)) or not all(
+            0 <= coarse < len(self.coarse_names) for coarse in self.coarse_of_class
+        ):
+            raise UserError("coarse_of_class must name a coarse class for every fine one")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of (fine) classes."""
+        return len(self.class_names)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return int(self.images.shape[2]), int(self.images.shape[3])
+
+    def subset(self, indices: torch.Tensor) -> ImageSet:
+        """Return the images at `indices` (int64 [M]) in that order, with the same classes."""
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
+
+    def with_images(self, images: torch.Tensor) -> ImageSet:
+        """Return the same labels and classes with other images (uint8 [N, 3, H, W])."""
+        return replace(self, images=images)
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Channel statistics of images scaled to [0, 1].
+
+    Attributes:
+        mean: mean of red, green and blue.
+        std: standard deviation (population) of red, green and blue.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def channel_statistics(images: torch.Tensor) -> Normalization:
+    """Compute the mean and standard deviation of every channel, exactly.
+
+    Sums are taken over a histogram of the 256 possible values, in integers, so the result depends
+    on neither the number of threads nor the order of the images.
+
+    Args:
+        images: uint8 [N, 3, H, W], N at least 1.
+
+    Returns:
+        Statistics of the values divided by 255.
+
+    Raises:
+        UserError: there are no images, or a channel is constant (it can't be normalised).
+    """
+    if len(images) == 0:
+        raise UserError("statistics of zero images are undefined: give at least one image")
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean, std = [], []
+    for name, channel in zip(("red", "green", "blue"), images.unbind(1), strict=True):
+        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        channel_mean = float(share @ values)
+        channel_std = float(share @ (values - channel_mean) ** 2) ** 0.5
+        if channel_std == 0:
+            raise UserError(
+                f"the {name} channel is the same in every pixel: it can't be normalised"
+            )
+        mean.append(channel_mean)
+        std.append(channel_std)
+    return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+
+
+def stratified_split(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Split so that every class keeps its share in both parts.
+
+    Args:
+        images: the set to split.
+        share: part of the images that goes into the second set, in (0, 1).
+        seed: the same seed gives the same split on every machine.
+
+    Returns:
+        The first (larger) and the second set, each in the original order.
+
+    Raises:
+        UserError: a class has too few images to stand in both parts.
+    """
+    counts = torch.bincount(images.labels, minlength=images.num_classes)
+    present = counts[counts > 0]
+    kept_apart = (present * share).round()
+    if bool(((kept_apart < 1) | (kept_apart >= present)).any()):
+        smallest = int(counts.where(counts > 0, counts.max() + 1).argmin())
+        raise UserError(
+            f"a share of {share} leaves class '{images.class_names[smallest]}' "
+            f"({int(counts[smallest])} images) without an image in one part: change "
+            f"validation_share or add images"
+        )
+    first, second = train_test_split(
+        torch.arange(len(images)).numpy(),
+        test_size=share,
+        random_state=seed,
+        stratify=images.labels.numpy(),
+    )
+    return (
+        images.subset(torch.from_numpy(first).sort().values),
+        images.subset(torch.from_numpy(second).sort().values),
+    )

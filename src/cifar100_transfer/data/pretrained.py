@@ -1,0 +1,80 @@
+"""Pretrained weights from where they are: published, or in a file."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torchvision
+
+from cifar100_transfer.errors import UserError
+
+_CLASSIFIER_PREFIX = "network."
+
+
+def published_weights(name: str) -> dict[str, torch.Tensor]:
+    """Return weights that torchvision publishes, downloading them once.
+
+    The file is kept in torch's cache (`$TORCH_HOME/hub/checkpoints`), and its name carries the
+    first digits of its SHA-256, which are checked.
+
+    Args:
+        name: torchvision's name of the weights, such as `ResNet50_Weights.IMAGENET1K_V1`.
+
+    Raises:
+        UserError: unknown name, or the weights are not cached and can't be fetched.
+    """
+    try:
+        weights = torchvision.models.get_weight(name)
+    except (ValueError, KeyError) as error:
+        raise UserError(
+            f"pretrained_weights: torchvision knows no weights '{name}'; "
+            f"a right name looks like ResNet50_Weights.IMAGENET1K_V1"
+        ) from error
+    try:
+        return dict(weights.get_state_dict(progress=True, check_hash=True))
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"pretrained weights {name} can't be fetched from {weights.url} ({error}). Put the "
+            f"file into torch's cache (TORCH_HOME/hub/checkpoints), name a file of your own with "
+            f"--params=weights=FILE, or try --env=sample"
+        ) from error
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict from a file without running any code in it.
+
+    Args:
+        path: a `.safetensors` file (a classifier of this project, too: its network is taken) or
+            a file of `torch.save`.
+
+    Raises:
+        UserError: no such file, damaged, or not a state dict of tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(
+            f"pretrained weights {path} do not exist: name another file with --params=weights=FILE"
+        ) from None
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path} is no state dict, or may be hostile: it was not loaded") from error
+    except Exception as error:
+        # A damaged pickle can fail in any way, and without a message.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} is damaged or no file of weights ({reason})") from error
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
+        raise UserError(f"{path} holds no state dict (a dictionary of tensors)")
+    network = {
+        key.removeprefix(_CLASSIFIER_PREFIX): value
+        for key, value in state.items()
+        if key.startswith(_CLASSIFIER_PREFIX)
+    }
+    return network or state

@@ -1,0 +1,56 @@
+"""Networks, and the classifier that carries its own preprocessing. Imports no other room.
+
+Names are loaded on first use, so that importing this package does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backbones import (
+        architectures,
+        build_network,
+        check_architecture,
+        load_backbone,
+        zero_init_residual,
+    )
+    from .classifier import Classifier, ClassifierSpec, load_classifier, save_classifier
+    from .device import choose_device
+    from .inference import predict_logits
+    from .simple_cnn import SimpleCNN
+
+_HOMES = {
+    "architectures": "backbones",
+    "build_network": "backbones",
+    "check_architecture": "backbones",
+    "load_backbone": "backbones",
+    "zero_init_residual": "backbones",
+    "Classifier": "classifier",
+    "ClassifierSpec": "classifier",
+    "load_classifier": "classifier",
+    "save_classifier": "classifier",
+    "choose_device": "device",
+    "predict_logits": "inference",
+    "SimpleCNN": "simple_cnn",
+}
+
+__all__ = [
+    "Classifier",
+    "ClassifierSpec",
+    "SimpleCNN",
+    "architectures",
+    "build_network",
+    "check_architecture",
+    "choose_device",
+    "load_backbone",
+    "load_classifier",
+    "predict_logits",
+    "save_classifier",
+    "zero_init_residual",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,57 @@
+"""Writing files so that a reader never meets half of one."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(destination: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes `destination` when the block ends without an error.
+
+    The temporary file lies in the same folder, so the final rename is atomic; it is flushed to
+    the disk before and its folder after, so the file survives a power cut once this returns. On an
+    error it is removed and an existing `destination` stays as it was.
+
+    Args:
+        destination: the file to write. Missing parent folders are made.
+
+    Yields:
+        Path of the file to write. It exists, is empty, and keeps the suffix of `destination`.
+
+    Raises:
+        OSError: as raised by the file system (disk full, no permission, …).
+    """
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(
+        dir=destination.parent, prefix=f".{destination.stem}-", suffix=destination.suffix
+    )
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes private files; artifacts are as readable as anything else the user makes.
+        temporary.chmod(0o666 & ~_umask())
+        sync(temporary)
+        temporary.replace(destination)
+        sync(destination.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
