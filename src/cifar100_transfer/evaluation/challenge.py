@@ -1,0 +1,281 @@
+"""Classifying the challenge files, warning of what looks wrong, and the score after the fact."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors
+import safetensors.numpy
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cifar100_transfer.data.challenge import (
+    CLASSES,
+    DISTORTIONS,
+    ChallengeFiles,
+    Submission,
+    writing,
+)
+from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.models import Classifier, predict_logits
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 4096  # images copied out of a file at a time: 12 MB
+DOMINANT_FACTOR = 10
+"""A class predicted more than this many times its uniform share is warned of."""
+CHANCE_FACTOR = 2
+"""So is a mean confidence below this many times chance, 1 / classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class ChallengePredictions:
+    """What a classifier said about every distorted image.
+
+    Attributes:
+        labels: predicted class, int16 [19, 5, n].
+        confidence: its probability, float32 [19, 5, n].
+        seconds: spent on each file, [19], whichever run did it.
+    """
+
+    labels: NDArray[np.int16]
+    confidence: NDArray[np.float32]
+    seconds: tuple[float, ...]
+
+    @property
+    def submission(self) -> Submission:
+        """The labels alone."""
+        return Submission(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One file's share of the predictions: labels int16 and confidence float32, each [5 n]."""
+
+    labels: NDArray[np.int16]
+    confidence: NDArray[np.float32]
+    seconds: float
+
+
+def predict_challenge(
+    classifier: Classifier, challenge: ChallengeFiles, parts: Path, device: torch.device
+) -> ChallengePredictions:
+    """Classify all challenge files, going on after the last file that an earlier run finished.
+
+    A finished file's predictions are stored in `parts` under a name that contains a digest of the
+    classifier and of the images, so those of another classifier or of other files are never taken.
+    Of the images only a chunk is in memory.
+
+    Args:
+        classifier: knows 100 classes.
+        challenge: the files.
+        parts: existing folder for the predictions of finished files.
+        device: where to compute.
+
+    Raises:
+        UserError: another number of classes, a file that has changed, predictions that are not
+            finite, or a full disk.
+    """
+    names = classifier.spec.class_names
+    if len(names) != CLASSES:
+        raise UserError(
+            f"the challenge has {CLASSES} classes, but the classifier knows {len(names)}: train "
+            f"one on CIFAR-100"
+        )
+    weights = classifier_digest(classifier)
+    classifier = classifier.to(device)
+    total = len(DISTORTIONS) * len(SEVERITIES) * challenge.images_per_severity
+    done = []
+    with tqdm(total=total, desc="Challenge", unit=" images", disable=None) as bar:
+        for distortion, name in enumerate(DISTORTIONS):
+            key = hashlib.sha256((weights + challenge.digests[distortion]).encode())
+            path = parts / f"{name}-{key.hexdigest()[:24]}.safetensors"
+            part = _load_part(path, len(SEVERITIES) * challenge.images_per_severity)
+            if part is None:
+                part = _predict_file(classifier, challenge.open(distortion), name, bar)
+                _save_part(part, path)
+                progress = f"{len(part.labels) / part.seconds:,.0f} images/s"
+            else:
+                bar.update(len(part.labels))
+                progress = "kept from an earlier run"
+            if bar.disable:
+                logger.info("%s (%d of %d): %s", name, distortion + 1, len(DISTORTIONS), progress)
+            for warning in suspicions(name, part.labels, part.confidence, names):
+                logger.warning(warning)
+            done.append(part)
+    shape = (len(DISTORTIONS), len(SEVERITIES), -1)
+    return ChallengePredictions(
+        labels=np.stack([part.labels for part in done]).reshape(shape),
+        confidence=np.stack([part.confidence for part in done]).reshape(shape),
+        seconds=tuple(part.seconds for part in done),
+    )
+
+
+def classifier_digest(classifier: Classifier) -> str:
+    """Return a SHA-256 of all that decides what a classifier says: specification and weights."""
+    total = hashlib.sha256(classifier.spec.to_json().encode())
+    for name, tensor in sorted(classifier.state_dict().items()):
+        total.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def _predict_file(
+    classifier: Classifier, images: NDArray[np.uint8], name: str, bar: tqdm[Any]
+) -> _Part:
+    started = time.perf_counter()
+    labels = np.empty(len(images), np.int16)
+    confidence = np.empty(len(images), np.float32)
+    for start in range(0, len(images), CHUNK):
+        rows = slice(start, start + CHUNK)
+        channels_first = torch.from_numpy(images[rows].transpose(0, 3, 1, 2).copy())
+        highest = predict_logits(classifier, channels_first).softmax(dim=1).max(dim=1)
+        labels[rows] = highest.indices.cpu().numpy()
+        confidence[rows] = highest.values.cpu().numpy()
+        bar.update(len(channels_first))
+    if not np.isfinite(confidence).all():
+        raise UserError(
+            f"{name}: the classifier's outputs are not finite: it diverged in training or its "
+            f"weights are damaged"
+        )
+    return _Part(labels, confidence, time.perf_counter() - started)
+
+
+def _save_part(part: _Part, path: Path) -> None:
+    with writing(path) as temporary:
+        safetensors.numpy.save_file(
+            {"labels": part.labels, "confidence": part.confidence},
+            temporary,
+            metadata={"seconds": repr(part.seconds)},
+        )
+
+
+def _load_part(path: Path, images: int) -> _Part | None:
+    """Read a finished file's predictions; None if there are none, or they are damaged."""
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, framework="numpy") as archive:
+            labels = archive.get_tensor("labels")
+            confidence = archive.get_tensor("confidence")
+            seconds = float(archive.metadata()["seconds"])
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        logger.warning("%s is damaged (%s): its images are classified anew", path, error)
+        return None
+    return _Part(labels, confidence, seconds) if len(labels) == images else None
+
+
+def discard_parts(parts: Path) -> None:
+    """Remove what `predict_challenge` stored, unfinished files of a killed run included."""
+    for path in parts.glob("*.safetensors"):
+        path.unlink(missing_ok=True)
+
+
+def suspicions(
+    name: str,
+    labels: NDArray[np.int16],
+    confidence: NDArray[np.float32],
+    class_names: tuple[str, ...],
+) -> list[str]:
+    """Name what is odd about the predictions of one file, as when images were prepared wrongly.
+
+    Args:
+        name: of the file.
+        labels: predicted classes, [N].
+        confidence: their probabilities, [N].
+        class_names: one name a class.
+
+    Returns:
+        No, one or two sentences.
+    """
+    classes = len(class_names)
+    counts = np.bincount(labels, minlength=classes)
+    share, mean = counts.max() / len(labels), confidence.mean()
+    found = []
+    if share > DOMINANT_FACTOR / classes:
+        found.append(
+            f"{name}: {share:.1%} of the images are taken for '{class_names[counts.argmax()]}', "
+            f"which would be {1 / classes:.1%} if classes were predicted evenly: has the model "
+            f"been trained, and on images like these?"
+        )
+    if mean < CHANCE_FACTOR / classes:
+        found.append(
+            f"{name}: the mean confidence is {mean:.2%}, about that of a guess "
+            f"({1 / classes:.2%}): has the model been trained?"
+        )
+    return found
+
+
+def summarize(predictions: ChallengePredictions, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Describe predictions without knowing what is true.
+
+    Args:
+        predictions: on all files.
+        class_names: one name a class.
+
+    Returns:
+        Number of images, seconds and images per second of classification, mean confidence in all,
+        by distortion and by severity within it, images by predicted class, and warnings.
+    """
+    labels, confidence = predictions.labels, predictions.confidence
+    seconds = sum(predictions.seconds)
+    by_severity = confidence.mean(axis=2, dtype=np.float64)
+    counts = np.bincount(labels.ravel(), minlength=len(class_names))
+    return {
+        "images": labels.size,
+        "seconds": seconds,
+        "images_per_second": labels.size / seconds,
+        "mean_confidence": float(by_severity.mean()),
+        "mean_confidence_by_distortion": dict(
+            zip(DISTORTIONS, by_severity.mean(axis=1).tolist(), strict=True)
+        ),
+        "mean_confidence_by_severity": dict(zip(DISTORTIONS, by_severity.tolist(), strict=True)),
+        "predicted_images": dict(zip(class_names, counts.tolist(), strict=True)),
+        "warnings": [
+            warning
+            for index, name in enumerate(DISTORTIONS)
+            for warning in suspicions(
+                name, labels[index].ravel(), confidence[index].ravel(), class_names
+            )
+        ],
+    }
+
+
+def challenge_accuracy(submission: Submission, labels: torch.Tensor) -> pd.DataFrame:
+    """Score a submission by the test labels, after the fact.
+
+    Args:
+        submission: classes for n images under every distortion and severity.
+        labels: true classes of the n test images in test order, int64 [n].
+
+    Returns:
+        95 rows: `distortion` (name of the file), `corruption` (the kind it was most likely made
+        with), `severity`, `images` and `accuracy` in [0, 1].
+
+    Raises:
+        UserError: the submission is about another number of images.
+    """
+    if len(labels) != submission.images_per_severity:
+        raise UserError(
+            f"the submission is about {submission.images_per_severity:,} images a severity, the "
+            f"test set has {len(labels):,}: score it with the test set it was made from"
+        )
+    accuracy = (submission.labels == labels.numpy()).mean(axis=2)
+    return pd.DataFrame(
+        {
+            "distortion": np.repeat(DISTORTIONS, len(SEVERITIES)),
+            "corruption": np.repeat(CORRUPTIONS, len(SEVERITIES)),
+            "severity": np.tile(SEVERITIES, len(DISTORTIONS)),
+            "images": len(labels),
+            "accuracy": accuracy.ravel(),
+        }
+    )

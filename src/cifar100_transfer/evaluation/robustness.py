@@ -1,0 +1,260 @@
+"""How accurate classifiers stay when images get worse: nineteen corruptions, five severities."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cifar100_transfer.config import RobustnessMethod
+from cifar100_transfer.data import ImageSet
+from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.models import Classifier
+
+from .adaptation import (
+    Predictor,
+    augmented,
+    ensemble,
+    has_batch_norm,
+    plain,
+    transductive_batch_norm,
+)
+
+logger = logging.getLogger(__name__)
+
+ADAPTING: tuple[RobustnessMethod, ...] = ("batch_norm", "batch_norm_tta")
+"""The transductive methods: they use statistics of the images that they classify."""
+
+
+def stratified_subset(images: ImageSet, count: int | None, seed: int) -> ImageSet:
+    """Choose images at random, the same number of every class as far as there are enough.
+
+    A larger subset of the same seed contains the smaller ones.
+
+    Args:
+        images: the set to choose from.
+        count: number of images, at least 1; None, or more than there are: all of them.
+        seed: of the choice.
+
+    Returns:
+        The chosen images in their original order.
+    """
+    if count is None or count >= len(images):
+        return images
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    # One round takes one image of every class: sort by how many of its class came before.
+    by_class = torch.nn.functional.one_hot(images.labels[order], images.num_classes)
+    earlier = by_class.cumsum(0).gather(1, images.labels[order, None]).squeeze(1)
+    rounds = earlier.argsort(stable=True)
+    return images.subset(order[rounds[:count]].sort().values)
+
+
+def predictors_of(
+    classifiers: Sequence[Classifier],
+    methods: Sequence[RobustnessMethod],
+    source_weight: float | None,
+) -> dict[str, Predictor]:
+    """Build a predictor for every method.
+
+    Args:
+        classifiers: one, or the members of an ensemble, all of the same classes.
+        methods: `plain`; `batch_norm`: transductive adaptation; `tta`: test-time augmentation;
+            `batch_norm_tta`: both. Members without batch normalisation take no part in adaptation.
+        source_weight: for the adapting methods; None leaves them out.
+
+    Returns:
+        The predictors by method, in the order of `methods`.
+
+    Raises:
+        UserError: no method is left.
+    """
+    usable = [m for m in methods if source_weight is not None or m not in ADAPTING]
+    if not usable:
+        raise UserError(
+            f"robustness.methods={list(methods)}: without batch normalisation none of them can be "
+            f"measured: add plain"
+        )
+
+    def member(classifier: Classifier, method: RobustnessMethod) -> Predictor:
+        if method in ADAPTING and source_weight is not None and has_batch_norm(classifier):
+            predictor = transductive_batch_norm(classifier, source_weight)
+        else:
+            predictor = plain(classifier)
+        return augmented(predictor) if method in ("tta", "batch_norm_tta") else predictor
+
+    return {
+        method: ensemble([member(classifier, method) for classifier in classifiers])
+        for method in usable
+    }
+
+
+def measure_accuracy(predictors: Mapping[str, Predictor], images: ImageSet) -> dict[str, float]:
+    """Measure the top-1 accuracy of every predictor.
+
+    Args:
+        predictors: by name.
+        images: at least one, with true labels.
+
+    Returns:
+        Accuracy in [0, 1] by the same names.
+
+    Raises:
+        UserError: a predictor returned NaN or infinity.
+    """
+    return {
+        name: _accuracy(name, predict(images.images), images.labels)
+        for name, predict in predictors.items()
+    }
+
+
+def measure_robustness(
+    predictors: Mapping[str, Predictor],
+    images: ImageSet,
+    set_name: str,
+    seed: int,
+    corruptions: Sequence[str] = CORRUPTIONS,
+    severities: Sequence[int] = SEVERITIES,
+) -> pd.DataFrame:
+    """Measure every predictor's top-1 accuracy under every corruption at every severity.
+
+    One corrupted set exists at a time, and all predictors judge it; rows depend on neither the
+    order nor the choice of the other corruptions.
+
+    Args:
+        predictors: by the name of their method.
+        images: at least one, clean, with true labels, on the device where they are corrupted.
+        set_name: which images these are, `validation` or `test`.
+        seed: of the corruptions, at least 0.
+        corruptions: names of some of `CORRUPTIONS`.
+        severities: some of `SEVERITIES`.
+
+    Returns:
+        One row for each method, corruption and severity: `set`, `method`, `corruption`,
+        `severity`, `accuracy` in [0, 1], `images` (their number).
+
+    Raises:
+        UserError: an unknown corruption or severity, or a predictor returned NaN or infinity.
+    """
+    rows: list[dict[str, Any]] = []
+    for corruption in corruptions:
+        for severity in severities:
+            corrupted = images.with_images(corrupt(images.images, corruption, severity, seed))
+            rows += [
+                {
+                    "set": set_name,
+                    "method": method,
+                    "corruption": corruption,
+                    "severity": severity,
+                    "accuracy": accuracy,
+                    "images": len(images),
+                }
+                for method, accuracy in measure_accuracy(predictors, corrupted).items()
+            ]
+        logger.info("%s", _describe(rows[-len(severities) * len(predictors) :]))
+    return pd.DataFrame(rows).sort_values(
+        "method",
+        key=lambda names: names.map(list(predictors).index),
+        kind="stable",
+        ignore_index=True,
+    )
+
+
+def rank_source_weights(
+    classifiers: Sequence[Classifier],
+    validation: ImageSet,
+    source_weights: Sequence[float],
+    seed: int,
+) -> dict[float, float]:
+    """Measure batch-norm adaptation for several mixing weights, to choose one.
+
+    Args:
+        classifiers: one, or the members of an ensemble.
+        validation: clean validation images; never those that are to be reported on.
+        source_weights: the candidates, each in [0, 1].
+        seed: of the corruptions.
+
+    Returns:
+        Mean corruption accuracy by weight, best first, of equals the one that was named first;
+        empty if no classifier has batch normalisation.
+    """
+    if not any(has_batch_norm(classifier) for classifier in classifiers):
+        return {}
+    candidates = {
+        str(weight): predictors_of(classifiers, ["batch_norm"], weight)["batch_norm"]
+        for weight in source_weights
+    }
+    table = measure_robustness(candidates, validation, "validation", seed)
+    means = table.groupby("method")["accuracy"].mean()
+    return dict(
+        sorted(
+            ((weight, float(means[str(weight)])) for weight in source_weights),
+            key=lambda pair: -pair[1],
+        )
+    )
+
+
+def summarize_robustness(table: pd.DataFrame, clean_accuracy: float) -> dict[str, Any]:
+    """Sum up one method on one set.
+
+    Args:
+        table: rows of `measure_robustness` of one method on one set, at least one.
+        clean_accuracy: of the same method on the same images without corruption, in [0, 1].
+
+    Returns:
+        `clean_accuracy`; `mean_corruption_accuracy`: mean over all corruptions and severities;
+        `drop`: how far it lies under `clean_accuracy`; `per_corruption`: mean over severities by
+        corruption. All are fractions.
+
+    Raises:
+        UserError: a corruption occurs twice at one severity, or not at every severity.
+    """
+    grid = pd.crosstab(table["corruption"], table["severity"])
+    if not (grid == 1).all(axis=None):
+        raise UserError(
+            "a summary needs every corruption once at every severity: give rows of one set and "
+            "one method"
+        )
+    per_corruption = table.groupby("corruption", sort=False)["accuracy"].mean()
+    mean = float(table["accuracy"].mean())
+    return {
+        "clean_accuracy": clean_accuracy,
+        "mean_corruption_accuracy": mean,
+        "drop": clean_accuracy - mean,
+        "per_corruption": {str(name): float(value) for name, value in per_corruption.items()},
+    }
+
+
+def corruption_examples(image: Tensor, seed: int) -> Tensor:
+    """Corrupt one image in every way.
+
+    Args:
+        image: uint8 [3, H, W].
+        seed: of the corruptions.
+
+    Returns:
+        uint8 [19, 5, 3, H, W], in the order of `CORRUPTIONS` and `SEVERITIES`.
+    """
+    return torch.stack(
+        [
+            torch.cat([corrupt(image[None], corruption, severity, seed) for severity in SEVERITIES])
+            for corruption in CORRUPTIONS
+        ]
+    )
+
+
+def _accuracy(name: str, logits: Tensor, labels: Tensor) -> float:
+    if not bool(logits.isfinite().all()):
+        raise UserError(
+            f"'{name}' predicts NaN or infinity: the classifier diverged in training or its "
+            f"weights are damaged"
+        )
+    return int((logits.argmax(1).cpu() == labels.cpu()).sum()) / len(labels)
+
+
+def _describe(rows: list[dict[str, Any]]) -> str:
+    means = pd.DataFrame(rows).groupby("method", sort=False)["accuracy"].mean()
+    figures = ", ".join(f"{method} {accuracy:.1%}" for method, accuracy in means.items())
+    return f"{rows[0]['set']} images, {rows[0]['corruption']}: {figures}"

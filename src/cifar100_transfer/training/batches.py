@@ -1,0 +1,118 @@
+"""Training batches cut from one resident tensor, many images a call.
+
+All images stay on the device as uint8. An epoch is a pure function of (seed, epoch): its order,
+shifts and flips are drawn at once from a generator seeded with both, on the CPU, so they are the
+same on every device.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from cifar100_transfer.config import AugmentationConfig
+from cifar100_transfer.data import ImageSet
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Return a seed for one epoch that no other (seed, epoch) of a realistic run shares.
+
+    Args:
+        seed: the recipe's seed, at least 0.
+        epoch: number of the epoch, at least 0; 0 stands for the time before training.
+    """
+    # An odd multiplier (the golden ratio of 2^64) spreads seeds, so seed 1 epoch 0 is not seed 0
+    # epoch 1; torch takes seeds below 2^63.
+    return (seed * 0x9E3779B97F4A7C15 + epoch) % (1 << 63)
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """Everything random about one epoch's batches.
+
+    Attributes:
+        order: int64 [N], a permutation of the images.
+        shifts: int64 [N, 2], rows and columns of the crop's corner in the padded image.
+        flips: bool [N], which images are mirrored.
+    """
+
+    order: torch.Tensor
+    shifts: torch.Tensor
+    flips: torch.Tensor
+
+
+def plan_epoch(count: int, augmentation: AugmentationConfig, seed: int, epoch: int) -> EpochPlan:
+    """Draw one epoch's order and augmentation.
+
+    Args:
+        count: number of images.
+        augmentation: what is done to training images.
+        seed: the recipe's seed.
+        epoch: number of the epoch, from 1.
+    """
+    generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
+    order = torch.randperm(count, generator=generator)
+    positions = 2 * augmentation.crop_padding + 1
+    shifts = torch.randint(positions, (count, 2), generator=generator)
+    flips = torch.rand(count, generator=generator) < (0.5 if augmentation.flip else 0.0)
+    return EpochPlan(order, shifts, flips)
+
+
+class ResidentBatches:
+    """An image set on a device that yields augmented batches.
+
+    Args:
+        images: the training images.
+        augmentation: what is done to them.
+        batch_size: images per batch; the last batch may be smaller.
+        device: where images and batches lie.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        augmentation: AugmentationConfig,
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        height, width = images.image_size
+        padding = augmentation.crop_padding
+        padded = torch.nn.functional.pad(images.images, (padding,) * 4).to(device)
+        # A view [N, 3, rows, columns, H, W] of every possible crop: one indexing call cuts them.
+        self._crops = padded.unfold(2, height, 1).unfold(3, width, 1)
+        self._labels = images.labels.to(device)
+        self._augmentation = augmentation
+        self._batch_size = batch_size
+        self._device = device
+
+    @property
+    def images(self) -> int:
+        """Number of images in an epoch."""
+        return len(self._labels)
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return math.ceil(len(self._labels) / self._batch_size)
+
+    def epoch(self, seed: int, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the batches of one epoch.
+
+        Args:
+            seed: the recipe's seed.
+            epoch: number of the epoch, from 1.
+
+        Yields:
+            Images uint8 [B, 3, H, W] and labels int64 [B] on the device.
+        """
+        plan = plan_epoch(len(self._labels), self._augmentation, seed, epoch)
+        order = plan.order.to(self._device)
+        rows, columns = plan.shifts.to(self._device).unbind(1)
+        flips = plan.flips.to(self._device).view(-1, 1, 1, 1)
+        for start in range(0, len(order), self._batch_size):
+            part = slice(start, start + self._batch_size)
+            chosen = order[part]
+            images = self._crops[chosen, :, rows[part], columns[part]]
+            if self._augmentation.flip:
+                images = torch.where(flips[part], images.flip(-1), images)
+            yield images, self._labels[chosen]

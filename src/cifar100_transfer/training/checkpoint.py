@@ -1,0 +1,115 @@
+"""Resume points: all that a killed run needs to go on at its last finished epoch.
+
+An epoch is a pure function of (seed, epoch) and of the weights and optimiser state before it, so no
+random state is kept.
+"""
+
+import hashlib
+import json
+import logging
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cifar100_transfer.storage import atomic_path
+
+logger = logging.getLogger(__name__)
+
+_FILE = "resume.pt"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """The state of a training after an epoch.
+
+    Attributes:
+        identity: what was trained on what and how, as flat plain values; see `identify`.
+        epoch: the last finished epoch.
+        weights: the classifier's state dict after it.
+        optimizer: the optimiser's state dict after it.
+        best_weights: state dict of the best epoch so far; None if that is `epoch` itself.
+        history: the records so far, as plain dictionaries.
+    """
+
+    identity: dict[str, Any]
+    epoch: int
+    weights: dict[str, Any]
+    optimizer: dict[str, Any]
+    best_weights: dict[str, Any] | None
+    history: list[dict[str, Any]]
+
+
+def identify(description: dict[str, Any]) -> dict[str, Any]:
+    """Flatten the description of a training; equal ones make equal trainings.
+
+    Args:
+        description: nested plain values.
+    """
+    return dict(_flatten(description))
+
+
+def digest(*tensors: torch.Tensor) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 over the bytes of some tensors."""
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        sha.update(tensor.detach().contiguous().cpu().numpy().data)
+    return sha.hexdigest()[:16]
+
+
+def save_resume_point(folder: Path, point: ResumePoint) -> None:
+    """Replace the folder's resume point, atomically; there is never more than one."""
+    with atomic_path(folder / _FILE) as temporary:
+        torch.save({"version": _VERSION, **asdict(point)}, temporary)
+
+
+def load_resume_point(folder: Path, identity: dict[str, Any]) -> ResumePoint | None:
+    """Return the folder's resume point, or None if there is none that fits.
+
+    One of another training, or a damaged one, is left unused; a warning names the difference.
+
+    Args:
+        folder: where `save_resume_point` wrote.
+        identity: of the training that is about to start.
+    """
+    file = folder / _FILE
+    if not file.is_file():
+        return None
+    try:
+        stored = torch.load(file, map_location="cpu", weights_only=True)
+        if stored.pop("version") != _VERSION:
+            raise ValueError("another version")
+        point = ResumePoint(**stored)
+    except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        logger.warning("%s is not used: it is damaged (%s)", file, str(error).splitlines()[0])
+        return None
+    except pickle.UnpicklingError:
+        logger.warning("%s is not used: it is no resume point", file)
+        return None
+    if difference := _difference(point.identity, identity):
+        logger.warning("%s of epoch %d is not used: %s", file, point.epoch, difference)
+        return None
+    logger.info("Going on after epoch %d of an interrupted run (%s)", point.epoch, file)
+    return point
+
+
+def _difference(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} was {stored.get(name)!r} and is {wanted.get(name)!r}"
+        for name in sorted(stored.keys() | wanted.keys())
+        if stored.get(name) != wanted.get(name)
+    )
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat += _flatten(value, f"{prefix}{name}.")
+        else:
+            # Through JSON, so that a tuple equals the list that it comes back as.
+            flat.append((f"{prefix}{name}", json.loads(json.dumps(value))))
+    return flat

@@ -1,0 +1,274 @@
+"""The training loop."""
+
+import copy
+import logging
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from cifar100_transfer.config import TrainingConfig
+from cifar100_transfer.data import ImageSet
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.models import Classifier, predict_logits
+
+from .batches import ResidentBatches, epoch_seed
+from .checkpoint import ResumePoint, digest, identify, load_resume_point, save_resume_point
+from .optimization import build_optimizer, learning_rate_factor, set_learning_rate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One row of the history.
+
+    Attributes:
+        epoch: number of the epoch, from 1.
+        train_loss: mean loss over the epoch's batches (smoothed targets where the recipe smooths),
+            in nats.
+        train_accuracy: top-1 accuracy on the augmented images as they were trained on, in [0, 1].
+        validation_loss: mean cross-entropy on the validation images after the epoch, in nats.
+        validation_accuracy: top-1 accuracy on the validation images after the epoch, in [0, 1].
+        learning_rate: of the epoch's last step.
+        seconds: wall time of the epoch's training steps.
+        images_per_second: training images over those seconds.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training leaves.
+
+    Attributes:
+        classifier: on the CPU, in evaluation mode, with the weights of the best epoch.
+        history: one record an epoch.
+    """
+
+    classifier: Classifier
+    history: list[EpochRecord]
+
+    @property
+    def best(self) -> EpochRecord:
+        """The epoch with the highest validation accuracy; of equals, the first."""
+        return max(self.history, key=lambda record: record.validation_accuracy)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the best epoch's figures and the cost of the whole training, as plain values."""
+        parameters = sum(parameter.numel() for parameter in self.classifier.network.parameters())
+        best = asdict(self.best)
+        return {
+            "architecture": self.classifier.spec.architecture,
+            "parameters": parameters,
+            "epochs": len(self.history),
+            "best_epoch": best.pop("epoch"),
+            "train_loss": best["train_loss"],
+            "train_accuracy": best["train_accuracy"],
+            "validation_loss": best["validation_loss"],
+            "validation_accuracy": best["validation_accuracy"],
+            "seconds": sum(record.seconds for record in self.history),
+            "images_per_second": sorted(record.images_per_second for record in self.history)[
+                len(self.history) // 2
+            ],
+        }
+
+
+def train(
+    classifier: Classifier,
+    train_set: ImageSet,
+    validation_set: ImageSet,
+    config: TrainingConfig,
+    device: torch.device | None = None,
+    resume_folder: Path | None = None,
+) -> TrainingResult:
+    """Train a classifier and keep the weights of its best validation epoch.
+
+    Args:
+        classifier: with initial weights; it is changed.
+        train_set: images to learn from; augmented on the device.
+        validation_set: images to choose the epoch by; never augmented.
+        config: the recipe.
+        device: where to train; the CPU if not given.
+        resume_folder: where to keep the state after every epoch. If the state of an interrupted
+            run of the same training is found there, the run goes on from it and ends in the same
+            weights as if it had never stopped. The caller clears the folder.
+
+    Returns:
+        The classifier with its best weights, and one record an epoch.
+
+    Raises:
+        UserError: the sets and the recipe don't fit together, or the loss is no longer finite.
+    """
+    device = device or torch.device("cpu")
+    _check(classifier, train_set, validation_set, config)
+    classifier.to(device)
+    batches = ResidentBatches(train_set, config.augmentation, config.batch_size, device)
+    validation = validation_set.images.to(device), validation_set.labels.to(device)
+    optimizer = build_optimizer(classifier.parameters(), config.optimizer, device)
+    history: list[EpochRecord] = []
+    best_weights: dict[str, torch.Tensor] = {}
+    identity = identify(
+        {
+            "spec": asdict(classifier.spec),
+            "training": config.model_dump(),
+            "device": device.type,
+            "initial weights": digest(*classifier.state_dict().values()),
+            "training images": digest(train_set.images, train_set.labels),
+            "validation images": digest(validation_set.images, validation_set.labels),
+        }
+    )
+    if resume_folder and (point := load_resume_point(resume_folder, identity)):
+        classifier.load_state_dict(point.weights)
+        optimizer.load_state_dict(point.optimizer)
+        best_weights = point.best_weights or copy.deepcopy(classifier.state_dict())
+        history = [EpochRecord(**record) for record in point.history]
+    on_terminal = sys.stderr.isatty()
+    with tqdm(
+        total=config.epochs, initial=len(history), unit="epoch", disable=not on_terminal
+    ) as bar:
+        for epoch in range(len(history) + 1, config.epochs + 1):
+            record = _run_epoch(classifier, batches, optimizer, config, epoch, validation)
+            _check_finite(record)
+            is_best = all(record.validation_accuracy > e.validation_accuracy for e in history)
+            if is_best:
+                best_weights = copy.deepcopy(classifier.state_dict())
+            history.append(record)
+            if resume_folder:
+                save_resume_point(
+                    resume_folder,
+                    ResumePoint(
+                        identity=identity,
+                        epoch=epoch,
+                        weights=classifier.state_dict(),
+                        optimizer=optimizer.state_dict(),
+                        best_weights=None if is_best else best_weights,
+                        history=[asdict(record) for record in history],
+                    ),
+                )
+            bar.set_postfix_str(_describe(record))
+            bar.update()
+            if not on_terminal:
+                logger.info("epoch %d/%d: %s", epoch, config.epochs, _describe(record))
+    classifier.load_state_dict(best_weights)
+    return TrainingResult(classifier.cpu().eval(), history)
+
+
+def _run_epoch(
+    classifier: Classifier,
+    batches: ResidentBatches,
+    optimizer: torch.optim.Optimizer,
+    config: TrainingConfig,
+    epoch: int,
+    validation: tuple[torch.Tensor, torch.Tensor],
+) -> EpochRecord:
+    """Train one epoch and judge its weights on the validation images and labels."""
+    images, labels = validation
+    start = time.perf_counter()
+    train_loss, train_accuracy = _train_epoch(classifier, batches, optimizer, config, epoch)
+    seconds = time.perf_counter() - start
+    logits = predict_logits(classifier, images)
+    return EpochRecord(
+        epoch=epoch,
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
+        validation_loss=float(nn.functional.cross_entropy(logits, labels)),
+        validation_accuracy=int((logits.argmax(1) == labels).sum()) / len(labels),
+        learning_rate=optimizer.param_groups[0]["lr"],
+        seconds=seconds,
+        images_per_second=batches.images / seconds,
+    )
+
+
+def _check(
+    classifier: Classifier, train_set: ImageSet, validation_set: ImageSet, config: TrainingConfig
+) -> None:
+    if classifier.spec.class_names != train_set.class_names:
+        raise UserError(
+            f"the classifier has {len(classifier.spec.class_names)} classes and the training "
+            f"images {train_set.num_classes}, or their names differ: build it for these images"
+        )
+    if validation_set.class_names != train_set.class_names:
+        raise UserError("training and validation images have different classes")
+    if config.batch_size > len(train_set):
+        raise UserError(
+            f"training.batch_size={config.batch_size} is larger than the training set "
+            f"({len(train_set)} images): make it smaller"
+        )
+    smallest_batch = len(train_set) % config.batch_size or config.batch_size
+    # Every batch normalisation of torch derives from this class, which has no public name.
+    if smallest_batch == 1 and any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) for module in classifier.modules()
+    ):
+        raise UserError(
+            f"training.batch_size={config.batch_size} leaves a batch of one image of "
+            f"{len(train_set)}, which batch normalisation can't take: change it by one"
+        )
+    if len(validation_set) == 0:
+        raise UserError("the validation set is empty: raise split.validation_share")
+
+
+def _check_finite(record: EpochRecord) -> None:
+    # The last step of an epoch can break the weights after the training loss was still finite.
+    for part, loss in (("training", record.train_loss), ("validation", record.validation_loss)):
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the {part} loss is {loss} in epoch {record.epoch} at learning rate "
+                f"{record.learning_rate:.3g}: lower training.optimizer.learning_rate"
+            )
+
+
+def _train_epoch(
+    classifier: Classifier,
+    batches: ResidentBatches,
+    optimizer: torch.optim.Optimizer,
+    config: TrainingConfig,
+    epoch: int,
+) -> tuple[float, float]:
+    """Train one epoch; return the mean loss and accuracy over its images."""
+    # Dropout draws from the global generators; seeding them keeps the epoch a pure function.
+    torch.manual_seed(epoch_seed(config.seed, epoch))
+    classifier.train()
+    criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+    device = classifier.mean.device
+    # Sums stay on the device: reading them at every step would make the GPU wait.
+    loss_sum = torch.zeros((), device=device)
+    correct = torch.zeros((), device=device, dtype=torch.int64)
+    count = 0
+    step = (epoch - 1) * len(batches)
+    for images, labels in batches.epoch(config.seed, epoch):
+        factor = learning_rate_factor(config.schedule, step, len(batches), config.epochs)
+        set_learning_rate(optimizer, config.optimizer.learning_rate * factor)
+        logits = classifier(images)
+        loss = criterion(logits, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        loss_sum += loss.detach() * len(labels)
+        correct += (logits.detach().argmax(1) == labels).sum()
+        count += len(labels)
+        step += 1
+    return float(loss_sum) / count, int(correct) / count
+
+
+def _describe(record: EpochRecord) -> str:
+    return (
+        f"train loss {record.train_loss:.3f} accuracy {record.train_accuracy:.1%}, "
+        f"validation loss {record.validation_loss:.3f} "
+        f"accuracy {record.validation_accuracy:.1%}, "
+        f"{record.images_per_second:,.0f} images/s"
+    )
