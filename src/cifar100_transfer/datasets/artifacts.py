@@ -1,0 +1,113 @@
+"""Artifacts for people: tables, figures, numbers and text, each with a preview in kedro-viz."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NewType
+
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.storage import atomic_path
+
+from .base import ArtifactDataset
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+# kedro-viz picks the way to show a preview by the name of the annotated return type.
+ImagePreview = NewType("ImagePreview", str)
+JSONPreview = NewType("JSONPreview", str)
+TablePreview = NewType("TablePreview", dict[str, Any])
+
+DOTS_PER_INCH = 120
+PREVIEW_ROWS = 20
+
+
+class TableDataset(ArtifactDataset["pd.DataFrame"]):
+    """A pandas table as CSV; numbers keep all their digits."""
+
+    def read(self, path: Path) -> pd.DataFrame:
+        """Read the table."""
+        import pandas as pd
+
+        try:
+            # An empty field is a missing value, and nothing else is: a class may be called "null".
+            return pd.read_csv(path, keep_default_na=False, na_values=[""])
+        except ValueError as error:
+            raise UserError(f"{path} is no CSV table ({error})") from error
+
+    def write(self, data: pd.DataFrame, path: Path) -> None:
+        """Write the table without its index."""
+        with atomic_path(path) as temporary:
+            data.to_csv(temporary, index=False)
+
+    def preview(self) -> TablePreview:
+        """Return the first rows."""
+        rows = self.load().head(PREVIEW_ROWS)
+        return TablePreview(json.loads(rows.to_json(orient="split")))
+
+
+class JSONDataset(ArtifactDataset[dict[str, Any]]):
+    """A dictionary of plain values as JSON."""
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """Read the dictionary."""
+        try:
+            loaded = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is no JSON ({error})") from error
+        if not isinstance(loaded, dict):
+            raise UserError(f"{path} holds a {type(loaded).__name__} instead of an object")
+        return loaded
+
+    def write(self, data: dict[str, Any], path: Path) -> None:
+        """Write the dictionary; numbers that JSON lacks (NaN, infinity) are refused."""
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        with atomic_path(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    def preview(self) -> JSONPreview:
+        """Return the content."""
+        return JSONPreview(json.dumps(self.load()))
+
+
+class TextDataset(ArtifactDataset[str]):
+    """Text in UTF-8: a report page, a model card."""
+
+    def read(self, path: Path) -> str:
+        """Read the text."""
+        # Not as text, which would turn every kind of line end into \n.
+        return path.read_bytes().decode("utf-8")
+
+    def write(self, data: str, path: Path) -> None:
+        """Write the text."""
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data.encode("utf-8"))
+
+
+class FigureDataset(ArtifactDataset["Figure | bytes"]):
+    """A matplotlib figure as PNG. Loading gives the bytes of the picture."""
+
+    def read(self, path: Path) -> bytes:
+        """Read the picture."""
+        return path.read_bytes()
+
+    def write(self, data: Figure | bytes, path: Path) -> None:
+        """Draw the figure; no date goes into the file, so equal figures are equal files."""
+        with atomic_path(path) as temporary:
+            if isinstance(data, bytes):
+                temporary.write_bytes(data)
+            else:
+                data.savefig(temporary, dpi=DOTS_PER_INCH, metadata={"Software": None})
+
+    def preview(self) -> ImagePreview:
+        """Return the picture in base64."""
+        return ImagePreview(base64.b64encode(self.read(self.load_path())).decode("ascii"))
+
+
+# The annotations above are strings; kedro-viz reads the names of the types themselves.
+TableDataset.preview.__annotations__["return"] = TablePreview
+JSONDataset.preview.__annotations__["return"] = JSONPreview
+FigureDataset.preview.__annotations__["return"] = ImagePreview

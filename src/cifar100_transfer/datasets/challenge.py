@@ -1,0 +1,107 @@
+"""The challenge files, as published or made from other test images, and the submission."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset
+
+from cifar100_transfer.data.challenge import (
+    ChallengeFiles,
+    Submission,
+    open_official_challenge,
+    open_own_challenge,
+    read_submission,
+    write_challenge,
+    write_submission,
+)
+from cifar100_transfer.data.cifar100 import read_cifar100
+from cifar100_transfer.errors import UserError
+
+from .base import ArtifactDataset
+
+_SOURCES = {"official": open_official_challenge, "own": open_own_challenge}
+
+
+class ChallengeDataset(AbstractDataset[NoReturn, ChallengeFiles]):
+    """Nineteen files of distorted test images. Loading checks them and reads no image.
+
+    Args:
+        filepath: folder that holds `distortion00.npy` … `distortion18.npy`.
+        source: `official` files are compared with the published checksums, and fetched where
+            absent; `own` ones have the same layout and any number of images.
+        metadata: free entries of the catalog, read by kedro-viz.
+    """
+
+    def __init__(
+        self, *, filepath: str, source: str = "official", metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._folder = Path(filepath)
+        self._source = source
+        self.metadata = metadata
+
+    def load(self) -> ChallengeFiles:
+        """Return a handle on the files.
+
+        Raises:
+            UserError: files are absent, damaged or others than they should be.
+        """
+        if self._source not in _SOURCES:
+            raise UserError(f"challenge_source={self._source}: choose {' or '.join(_SOURCES)}")
+        return _SOURCES[self._source](self._folder)
+
+    def save(self, data: NoReturn) -> None:
+        """Refuse: the challenge is an input."""
+        raise UserError(f"{self._folder}: the challenge is read, never written")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._folder, "source": self._source}
+
+
+class GeneratedChallengeDataset(AbstractDataset[NoReturn, ChallengeFiles]):
+    """A challenge of the same layout, made of a data set's test images by the own corruptions.
+
+    Args:
+        filepath: folder that holds `cifar-100-python/`, official or not, and gets `challenge/`;
+            the files in it are made anew when the test images have changed.
+        metadata: free entries of the catalog, read by kedro-viz.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._raw_data = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> ChallengeFiles:
+        """Return a handle on the files, making those that are absent.
+
+        Raises:
+            UserError: there are no test images, or the files can't be written.
+        """
+        try:
+            _, test_images = read_cifar100(self._raw_data, official=False)
+        except UserError as error:
+            raise UserError(
+                f"no challenge can be made of the test images ({error}): run the pipeline "
+                f"'ingestion' first"
+            ) from error
+        folder = self._raw_data / "challenge"
+        write_challenge(folder, test_images.images)
+        return open_own_challenge(folder)
+
+    def save(self, data: NoReturn) -> None:
+        """Refuse: the challenge is an input."""
+        raise UserError(f"{self._raw_data}: the challenge is read, never written")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._raw_data}
+
+
+class SubmissionDataset(ArtifactDataset[Submission]):
+    """A submission as CSV; compressed if `filepath` ends in `.csv.gz`."""
+
+    def read(self, path: Path) -> Submission:
+        """Read the submission."""
+        return read_submission(path)
+
+    def write(self, data: Submission, path: Path) -> None:
+        """Write the submission; it appears under its name only after it was checked."""
+        write_submission(data, path)

@@ -1,0 +1,85 @@
+"""Artifacts for machines: image sets, classifiers, predictions and pretrained weights."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from kedro.io import AbstractDataset
+
+from cifar100_transfer.data import ImageSet, Predictions, files, pretrained
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.models import Classifier, load_classifier, save_classifier
+
+from .base import ArtifactDataset
+
+
+class ImageSetDataset(ArtifactDataset[ImageSet]):
+    """An image set as safetensors."""
+
+    def read(self, path: Path) -> ImageSet:
+        """Read the image set."""
+        return files.load_image_set(path)
+
+    def write(self, data: ImageSet, path: Path) -> None:
+        """Write the image set."""
+        files.save_image_set(data, path)
+
+
+class PredictionsDataset(ArtifactDataset[Predictions]):
+    """Predictions as safetensors."""
+
+    def read(self, path: Path) -> Predictions:
+        """Read the predictions."""
+        return files.load_predictions(path)
+
+    def write(self, data: Predictions, path: Path) -> None:
+        """Write the predictions."""
+        files.save_predictions(data, path)
+
+
+class ClassifierDataset(ArtifactDataset[Classifier]):
+    """A classifier as safetensors: weights, preprocessing, class names, recipe."""
+
+    def read(self, path: Path) -> Classifier:
+        """Read the classifier."""
+        return load_classifier(path)
+
+    def write(self, data: Classifier, path: Path) -> None:
+        """Write the classifier."""
+        save_classifier(data, path)
+
+
+class WeightsDataset(ArtifactDataset[dict[str, torch.Tensor]]):
+    """Pretrained weights in a file: a state dict, or a stored classifier of this project."""
+
+    def read(self, path: Path) -> dict[str, torch.Tensor]:
+        """Read the state dict."""
+        return pretrained.read_weights(path)
+
+    def write(self, data: dict[str, torch.Tensor], path: Path) -> None:
+        """Refuse: pretrained weights are an input."""
+        raise UserError(f"{path}: pretrained weights are read, never written")
+
+
+class PublishedWeightsDataset(AbstractDataset[NoReturn, dict[str, torch.Tensor]]):
+    """Weights that torchvision publishes, fetched once into torch's cache.
+
+    Args:
+        weights: torchvision's name, such as `ResNet50_Weights.IMAGENET1K_V1`.
+        metadata: free entries of the catalog, read by kedro-viz.
+    """
+
+    def __init__(self, *, weights: str, metadata: dict[str, Any] | None = None) -> None:
+        self._weights = weights
+        self.metadata = metadata
+
+    def load(self) -> dict[str, torch.Tensor]:
+        """Return the state dict."""
+        return pretrained.published_weights(self._weights)
+
+    def save(self, data: NoReturn) -> None:
+        """Refuse: published weights are an input."""
+        raise UserError(f"{self._weights} is published by torchvision and can't be saved to")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"weights": self._weights}

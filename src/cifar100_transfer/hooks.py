@@ -1,0 +1,266 @@
+"""What happens around a run: parameters are checked, missing inputs made, errors made readable."""
+
+import difflib
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import yaml
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+from kedro.io import AbstractDataset, CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.runner import SequentialRunner
+from kedro.validation import TypeExtractor
+from pydantic import BaseModel, ValidationError
+
+from cifar100_transfer.config import ComputeConfig, ModelConfig
+from cifar100_transfer.datasets import FolderDataset, JSONDataset
+from cifar100_transfer.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Catalog = CatalogProtocol[str, AbstractDataset[Any, Any]]
+Registry = Mapping[str, Pipeline]
+
+# Runtime parameters that the catalog reads; no node sees them.
+CATALOG_PARAMETERS = ("raw_data", "weights", "challenge_data", "challenge_source")
+
+
+def fail(error: Exception) -> NoReturn:
+    """End the run: with one line on the command line, with the exception itself elsewhere."""
+    if click.get_current_context(silent=True) is None:
+        raise error
+    raise click.ClickException(str(error)) from error
+
+
+class ErrorHooks:
+    """Prints errors that the user can mend as one line, without a traceback."""
+
+    @hook_impl
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Look for a `UserError` among the causes of what stopped the run."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, UserError):
+                fail(cause)
+            cause = cause.__cause__
+
+
+class ParameterHooks:
+    """Checks all parameters before anything is read or written."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Refuse unknown names, missing values, wrong types and values out of range."""
+        values = context.config_loader["parameters"]
+        registered = dict(pipelines)
+        try:
+            check_names(values, registered, _locate(context))
+            check_values(values, registered, _locate(context))
+        except UserError as error:
+            fail(error)
+
+
+def check_names(values: Mapping[str, Any], registered: Registry, origin: "Origin") -> None:
+    """Raise a `UserError` if a parameter belongs to no node of any registered pipeline."""
+    known = parameter_names(registered)
+    for path in _leaves(values):
+        if path in known or any(name.startswith(f"{path}.") for name in known):
+            continue
+        near = difflib.get_close_matches(path, sorted(known), n=3, cutoff=0.7)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see conf/base/parameters*.yml"
+        raise UserError(f"{origin(path)}: no parameter is called '{path}'; {hint}")
+
+
+def check_values(values: Mapping[str, Any], registered: Registry, origin: "Origin") -> None:
+    """Raise a `UserError` that names every value its typed model refuses."""
+    problems = []
+    for name, model in parameter_types(registered).items():
+        value = _lookup(values, name)
+        if value is None:
+            problems.append(f"{origin(name)}: parameter '{name}' is missing")
+            continue
+        try:
+            model.model_validate(value)
+        except ValidationError as error:
+            problems += [_explain(problem, name, origin) for problem in error.errors()]
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def parameter_types(registered: Registry) -> dict[str, type[BaseModel]]:
+    """Return the typed model of every parameter group that some node takes."""
+    types: dict[str, type[BaseModel]]
+    types = TypeExtractor(dict(registered)).extract_types_from_pipelines()
+    return types
+
+
+def parameter_names(registered: Registry) -> set[str]:
+    """Return the dotted name of every parameter there is."""
+    groups = parameter_types(registered)
+    taken = {name for pipeline in registered.values() for name in pipeline.inputs()}
+    single = {name.removeprefix("params:") for name in taken if name.startswith("params:")}
+    in_groups = {path for name, model in groups.items() for path in _fields(model, name)}
+    return in_groups | (single - set(groups)) | set(CATALOG_PARAMETERS)
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _fields(kind, f"{prefix}.{name}")
+        else:
+            yield f"{prefix}.{name}"
+
+
+def _explain(problem: Any, name: str, origin: "Origin") -> str:
+    path = ".".join([name, *map(str, problem["loc"])])
+    if problem["type"] == "missing":
+        return f"{origin(path)}: parameter '{path}' is missing"
+    message = problem["msg"][:1].lower() + problem["msg"][1:]
+    return f"{origin(path)}: {path}={problem['input']!r}: {message}"
+
+
+class Origin:
+    """Says where a parameter's value is from: `--params`, or a file of the configuration.
+
+    Args:
+        files: content of every parameters file, the one that wins first.
+        runtime: parameters given on the command line.
+    """
+
+    def __init__(self, files: Mapping[str, Mapping[str, Any]], runtime: Mapping[str, Any]) -> None:
+        self._files = files
+        self._runtime = runtime
+
+    def __call__(self, path: str) -> str:
+        """Return the place that sets `path`, or else the nearest group around it."""
+        while path:
+            if _lookup(self._runtime, path) is not None:
+                return "--params"
+            for file, content in self._files.items():
+                if _lookup(content, path) is not None:
+                    return file
+            path = path.rpartition(".")[0]
+        return "conf/base/parameters*.yml"
+
+
+def _locate(context: KedroContext) -> Origin:
+    source = Path(context.config_loader.conf_source)
+    files: dict[str, Mapping[str, Any]] = {}
+    for environment in (context.env or "local", "base"):
+        for file in sorted((source / environment).rglob("parameters*.y*ml")):
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            files[str(file.relative_to(source.parent))] = content or {}
+    return Origin(files, context.config_loader.runtime_params or {})
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path
+
+
+def _lookup(values: Any, path: str) -> Any:
+    for part in path.split("."):
+        if not isinstance(values, Mapping) or part not in values:
+            return None
+        values = values[part]
+    return values
+
+
+class PreflightHooks:
+    """Checks, before the first node, what only this machine and the stored artifacts can tell."""
+
+    @hook_impl
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Catalog
+    ) -> None:
+        """Check device and architectures, then make inputs that another pipeline makes."""
+        try:
+            _check_machine(pipeline, catalog)
+        except UserError as error:
+            fail(error)
+        for name in sorted(pipeline.inputs()):
+            maker = _maker(catalog, name)
+            if maker and not catalog.exists(name):
+                logger.info("'%s' does not exist yet: running pipeline '%s' first", name, maker)
+                self._run(maker, catalog, run_params)
+
+    def _run(self, name: str, catalog: Catalog, run_params: dict[str, Any]) -> None:
+        # The session may have loaded only what was asked for.
+        pipelines.set_requested(None)
+        try:
+            SequentialRunner().run(pipelines[name], catalog, run_id=run_params["run_id"])
+            ResumeHooks().after_pipeline_run(pipelines[name], catalog)
+        except Exception as error:
+            ErrorHooks().on_pipeline_error(error)
+            raise
+
+
+def _check_machine(pipeline: Pipeline, catalog: Catalog) -> None:
+    from cifar100_transfer.models import check_architecture, choose_device
+
+    for name in sorted(pipeline.inputs()):
+        if not name.startswith("params:"):
+            continue
+        value = catalog.load(name)
+        if isinstance(value, ComputeConfig):
+            choose_device(value.device)
+        elif isinstance(value, ModelConfig):
+            try:
+                check_architecture(value.architecture)
+            except UserError as error:
+                raise UserError(f"{name.removeprefix('params:')}.architecture: {error}") from None
+
+
+def _maker(catalog: Catalog, name: str) -> str | None:
+    """Return the pipeline that makes an input, where its catalog entry names one."""
+    metadata = getattr(catalog.get(name), "metadata", None) or {}
+    return metadata.get("made_by")
+
+
+class ResumeHooks:
+    """Clears what long nodes kept for the case that the run is killed."""
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: Catalog) -> None:
+        """Clear the resume folders of a run whose results are all stored by now."""
+        for name in sorted(pipeline.inputs()):
+            dataset = catalog.get(name)
+            if isinstance(dataset, FolderDataset):
+                dataset.clear()
+
+
+class SummaryHooks:
+    """Says at the end of a run what came out and where it lies."""
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: Catalog) -> None:
+        """Log the main figures of every model this run judged, and the folder of its figures."""
+        judged = sorted(name for name in pipeline.all_outputs() if name.endswith(".metrics"))
+        lines = []
+        for name in judged:
+            stored = catalog.get(name)
+            if not isinstance(stored, JSONDataset):
+                continue  # a catalog of one's own may keep it elsewhere
+            metrics, folder = stored.load(), stored.folder
+            lines.append(
+                f"{name.removesuffix('.metrics'):<16}{metrics['train_accuracy']:>8.1%}"
+                f"{metrics['validation_accuracy']:>12.1%}{metrics['test_accuracy']:>8.1%}"
+                f"   {_relative(folder)}"
+            )
+        if lines:
+            header = f"{'model':<16}{'train':>8}{'validation':>12}{'test':>8}   evidence in"
+            logger.info("Top-1 accuracy\n%s", "\n".join([header, *lines]))
+
+
+def _relative(folder: Path) -> Path:
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

@@ -1,0 +1,60 @@
+"""The registered pipelines.
+
+A new model is one name in `MODELS` and one block in `conf/base/parameters_training.yml`.
+"""
+
+from kedro.pipeline import Pipeline
+
+from cifar100_transfer.pipelines import (
+    challenge_score,
+    comparison,
+    evaluation,
+    ingestion,
+    robustness,
+    submission,
+    training,
+)
+
+# Name of every model, and whether it starts from the catalog entry `pretrained_weights`.
+MODELS = {"simple_cnn": False, "resnet50": False, "transfer": True}
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Return every pipeline by its name."""
+    data = ingestion.create_pipeline()
+    models = {
+        name: data + training.create_pipeline(name, pretrained) + evaluation.create_pipeline(name)
+        for name, pretrained in MODELS.items()
+    }
+    return {
+        "__default__": sum(models.values(), comparison.create_pipeline(after=list(MODELS))),
+        "ingestion": data,
+        **models,
+        "pretraining": _pretraining(),
+        "comparison": comparison.create_pipeline(),
+        "submission": sum((submission.create_pipeline(name) for name in MODELS), Pipeline([])),
+        "challenge_score": sum(
+            (challenge_score.create_pipeline(name) for name in MODELS), Pipeline([])
+        ),
+        "robustness": sum(
+            (robustness.create_pipeline(name) for name in MODELS),
+            robustness.create_corruption_grid(),
+        ),
+        "ensemble_robustness": robustness.create_pipeline("ensemble", members=list(MODELS)),
+    }
+
+
+def _pretraining() -> Pipeline:
+    """Train a classifier on images of its own, so that `transfer` can start from it."""
+    own_data = Pipeline(
+        ingestion.create_pipeline(),
+        namespace="pretraining",
+        inputs={"cifar100_raw": "pretraining_raw"},
+    )
+    # It is not judged on its test images: in a comparison, its figures for other classes would
+    # stand beside those for the classes in question.
+    own_names = ("train_set", "validation_set", "normalization")
+    return own_data + Pipeline(
+        training.create_pipeline("pretraining"),
+        inputs={name: f"pretraining.{name}" for name in own_names},
+    )

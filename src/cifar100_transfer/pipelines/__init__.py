@@ -1,0 +1,1 @@
+"""Which step feeds which. Importing any of this does not import torch."""

@@ -1,0 +1,70 @@
+"""Nodes of the ingestion pipeline."""
+
+from dataclasses import asdict
+from typing import Any
+
+from cifar100_transfer.config import SplitConfig
+from cifar100_transfer.pipelines.annotations import DataFrame, Figure, ImageSet
+
+
+def split_images(
+    raw_images: tuple[ImageSet, ImageSet], split: SplitConfig
+) -> tuple[ImageSet, ImageSet, ImageSet]:
+    """Divide the official training images into training and validation, class by class.
+
+    The test images stay as they are published.
+    """
+    from cifar100_transfer.data import stratified_split
+
+    official_train, test_set = raw_images
+    train_set, validation_set = stratified_split(official_train, split.validation_share, split.seed)
+    return train_set, validation_set, test_set
+
+
+def compute_normalization(train_set: ImageSet) -> dict[str, Any]:
+    """Compute mean and standard deviation of every channel over the training images alone."""
+    from cifar100_transfer.data import channel_statistics
+
+    return asdict(channel_statistics(train_set.images))
+
+
+def count_classes(train_set: ImageSet, validation_set: ImageSet, test_set: ImageSet) -> DataFrame:
+    """Count the images of every class in every set."""
+    import pandas as pd
+    import torch
+
+    tables = []
+    for name, images in (("train", train_set), ("validation", validation_set), ("test", test_set)):
+        counts = torch.bincount(images.labels, minlength=images.num_classes)
+        coarse = [images.coarse_names[index] for index in images.coarse_of_class]
+        tables.append(
+            pd.DataFrame(
+                {
+                    "set": name,
+                    "class": images.class_names,
+                    "coarse_class": coarse or [""] * images.num_classes,
+                    "images": counts.numpy(),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def draw_class_distribution(class_counts: DataFrame) -> Figure:
+    """Draw how many images every class has in every set."""
+    from cifar100_transfer.evaluation import figures
+
+    return figures.class_distribution(class_counts, title="Images per class")
+
+
+def draw_sample_grid(train_set: ImageSet, split: SplitConfig) -> Figure:
+    """Draw one labelled training image a class."""
+    from cifar100_transfer.evaluation import figures
+
+    return figures.sample_grid(
+        train_set.images,
+        train_set.labels,
+        train_set.class_names,
+        title="Training images, one a class",
+        seed=split.seed,
+    )

@@ -1,0 +1,165 @@
+"""Nodes of the robustness template.
+
+Every function takes one classifier, or several that are judged as an ensemble. Validation images
+choose, test images are only reported on: that is why they go through nodes of their own.
+"""
+
+import logging
+from typing import Any
+
+from cifar100_transfer.config import ComputeConfig, RobustnessConfig
+from cifar100_transfer.pipelines.annotations import Classifier, DataFrame, Figure, ImageSet
+
+logger = logging.getLogger(__name__)
+
+
+def choose_adaptation(
+    validation_set: ImageSet,
+    robustness: RobustnessConfig,
+    compute: ComputeConfig,
+    *classifiers: Classifier,
+) -> dict[str, Any]:
+    """Choose the mixing weight of batch-norm adaptation on corrupted validation images.
+
+    Returns `source_weight` (null if there is nothing to adapt, or no method that adapts) and
+    `candidates`: mean corruption accuracy on validation images by weight.
+    """
+    from cifar100_transfer.evaluation.robustness import ADAPTING, rank_source_weights
+
+    if not set(ADAPTING) & set(robustness.methods):
+        return {"source_weight": None, "candidates": {}}
+    validation_set = _prepare(validation_set, robustness, compute, *classifiers)
+    ranked = rank_source_weights(
+        classifiers, validation_set, robustness.source_weights, robustness.seed
+    )
+    if not ranked:
+        names = ", ".join(classifier.spec.architecture for classifier in classifiers)
+        logger.info("%s: no batch normalisation, so the methods adapting it are left out", names)
+    return {
+        "source_weight": next(iter(ranked), None),
+        "candidates": {str(weight): accuracy for weight, accuracy in ranked.items()},
+    }
+
+
+def measure_on_validation(
+    validation_set: ImageSet,
+    adaptation: dict[str, Any],
+    robustness: RobustnessConfig,
+    compute: ComputeConfig,
+    *classifiers: Classifier,
+) -> tuple[DataFrame, dict[str, float]]:
+    """Measure every method on corrupted, and on clean, validation images."""
+    return _measure("validation", validation_set, adaptation, robustness, compute, *classifiers)
+
+
+def measure_on_test(
+    test_set: ImageSet,
+    adaptation: dict[str, Any],
+    robustness: RobustnessConfig,
+    compute: ComputeConfig,
+    *classifiers: Classifier,
+) -> tuple[DataFrame, dict[str, float]]:
+    """Measure every method on corrupted, and on clean, test images."""
+    return _measure("test", test_set, adaptation, robustness, compute, *classifiers)
+
+
+def summarize(
+    validation: DataFrame,
+    validation_clean: dict[str, float],
+    test: DataFrame,
+    test_clean: dict[str, float],
+    adaptation: dict[str, Any],
+) -> tuple[DataFrame, dict[str, Any]]:
+    """Put both sets' rows into one table, and sum up every method on each."""
+    import pandas as pd
+
+    from cifar100_transfer.evaluation.robustness import ADAPTING, summarize_robustness
+
+    parts = (("validation", validation, validation_clean), ("test", test, test_clean))
+    methods: dict[str, dict[str, Any]] = {
+        method: {
+            "transductive": method in ADAPTING,
+            **{
+                name: summarize_robustness(table[table["method"] == method], clean[method])
+                for name, table, clean in parts
+            },
+        }
+        for method in test_clean
+    }
+    for method, summary in methods.items():
+        logger.info(
+            "%s: %.1f %% of corrupted test images, %.1f %% of clean ones",
+            method,
+            100 * summary["test"]["mean_corruption_accuracy"],
+            100 * summary["test"]["clean_accuracy"],
+        )
+    table = pd.concat([validation, test], ignore_index=True)
+    return table, {
+        "validation_images": int(validation["images"].iloc[0]),
+        "test_images": int(test["images"].iloc[0]),
+        "adaptation": adaptation,
+        "methods": methods,
+    }
+
+
+def draw_heat_map(table: DataFrame, *classifiers: Classifier) -> Figure:
+    """Draw every method's accuracy on corrupted test images."""
+    from cifar100_transfer.evaluation import figures
+
+    names = ", ".join(classifier.spec.architecture for classifier in classifiers)
+    return figures.robustness_heat_map(
+        table[table["set"] == "test"], title=f"Accuracy on corrupted images: {names}"
+    )
+
+
+def draw_corruption_grid(test_set: ImageSet, robustness: RobustnessConfig) -> Figure:
+    """Draw the first test image under every corruption at every severity."""
+    from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES
+    from cifar100_transfer.evaluation import figures
+    from cifar100_transfer.evaluation.robustness import corruption_examples
+
+    return figures.corruption_grid(
+        corruption_examples(test_set.images[0], robustness.seed),
+        CORRUPTIONS,
+        SEVERITIES,
+        title="One test image, corrupted",
+    )
+
+
+def _measure(
+    set_name: str,
+    images: ImageSet,
+    adaptation: dict[str, Any],
+    robustness: RobustnessConfig,
+    compute: ComputeConfig,
+    *classifiers: Classifier,
+) -> tuple[DataFrame, dict[str, float]]:
+    from cifar100_transfer.evaluation.robustness import (
+        measure_accuracy,
+        measure_robustness,
+        predictors_of,
+    )
+
+    images = _prepare(images, robustness, compute, *classifiers)
+    predictors = predictors_of(classifiers, robustness.methods, adaptation["source_weight"])
+    clean = measure_accuracy(predictors, images)
+    return measure_robustness(predictors, images, set_name, robustness.seed), clean
+
+
+def _prepare(
+    images: ImageSet,
+    robustness: RobustnessConfig,
+    compute: ComputeConfig,
+    *classifiers: Classifier,
+) -> ImageSet:
+    """Check classes, move the classifiers to the device, and choose the images to be judged."""
+    from cifar100_transfer.evaluation.prediction import check_classes
+    from cifar100_transfer.evaluation.robustness import stratified_subset
+    from cifar100_transfer.models import choose_device
+
+    device = choose_device(compute.device)
+    for classifier in classifiers:
+        check_classes(classifier, images)
+        classifier.to(device)
+    chosen = stratified_subset(images, robustness.images, robustness.seed)
+    return chosen.with_images(chosen.images.to(device))

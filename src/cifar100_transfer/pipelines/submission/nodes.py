@@ -1,0 +1,33 @@
+"""Nodes of the submission template. None of them knows a label of the test set."""
+
+from pathlib import Path
+from typing import Any
+
+from cifar100_transfer.config import ComputeConfig
+from cifar100_transfer.pipelines.annotations import ChallengeFiles, Classifier, Submission
+
+
+def predict_challenge(
+    classifier: Classifier, challenge_files: ChallengeFiles, parts: Path, compute: ComputeConfig
+) -> tuple[Submission, dict[str, Any]]:
+    """Classify every distorted image; a killed run goes on after its last finished file.
+
+    Returns the submission and a summary of what was predicted.
+    """
+    from cifar100_transfer.evaluation import challenge
+    from cifar100_transfer.models import choose_device
+
+    device = choose_device(compute.device)
+    predictions = challenge.predict_challenge(classifier, challenge_files, parts, device)
+    summary = challenge.summarize(predictions, classifier.spec.class_names)
+    return predictions.submission, {**summary, "device": str(device)}
+
+
+def discard_parts(submission: Submission, summary: dict[str, Any], parts: Path) -> None:
+    """Remove the predictions of single files.
+
+    The inputs were read back from where they are stored: from here on a run has nothing to lose.
+    """
+    from cifar100_transfer.evaluation import challenge
+
+    challenge.discard_parts(parts)

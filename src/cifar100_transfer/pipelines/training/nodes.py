@@ -1,0 +1,55 @@
+"""Nodes of the training template."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cifar100_transfer.config import ComputeConfig, ModelConfig, TrainingConfig
+from cifar100_transfer.pipelines.annotations import (
+    Classifier,
+    DataFrame,
+    Figure,
+    ImageSet,
+    Tensor,
+)
+
+
+def train_classifier(
+    train_set: ImageSet,
+    validation_set: ImageSet,
+    normalization: dict[str, Any],
+    model: ModelConfig,
+    training: TrainingConfig,
+    compute: ComputeConfig,
+    resume_folder: Path,
+    pretrained_weights: dict[str, Tensor] | None = None,
+) -> tuple[Classifier, DataFrame, dict[str, Any]]:
+    """Build a classifier, train it by its recipe, and keep the best validation epoch.
+
+    A run that was killed goes on at its last finished epoch.
+
+    Returns the classifier, its history (one row an epoch) and a summary of the training.
+    """
+    import pandas as pd
+
+    from cifar100_transfer.models import choose_device
+    from cifar100_transfer.training import build_classifier, train
+
+    device = choose_device(compute.device)
+    classifier = build_classifier(train_set, normalization, model, training, pretrained_weights)
+    result = train(classifier, train_set, validation_set, training, device, resume_folder)
+    history = pd.DataFrame([asdict(record) for record in result.history])
+    summary = {
+        **result.summary(),
+        "device": str(device),
+        "train_images": len(train_set),
+        "validation_images": len(validation_set),
+    }
+    return result.classifier, history, summary
+
+
+def draw_learning_curves(history: DataFrame, summary: dict[str, Any]) -> Figure:
+    """Draw training and validation loss and accuracy over the epochs."""
+    from cifar100_transfer.evaluation import figures
+
+    return figures.learning_curves(history, title=f"Learning curves: {summary['architecture']}")
