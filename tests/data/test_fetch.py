@@ -1,0 +1,222 @@
+"""Downloads from a server on this machine that behaves, and misbehaves, as told."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from cifar100_transfer.data import fetch as fetch_module
+from cifar100_transfer.data.fetch import fetch, file_digest
+from cifar100_transfer.errors import UserError
+
+CONTENT = bytes(range(256)) * 200
+DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
+ADVICE = "Ask a neighbour."
+# Set at the end of a test: a stalling server may go.
+RELEASED = threading.Event()
+
+
+@dataclass
+class Server:
+    """What the server does, and what it was asked."""
+
+    url: str = ""
+    content: bytes = CONTENT
+    status: int = 200
+    understands_range: bool = True
+    # Bytes sent before the connection is cut, one entry a request; None: not cut.
+    cuts: list[int | None] = field(default_factory=list)
+    announced: int | None = None
+    stalls: bool = False
+    requests: list[str | None] = field(default_factory=list)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server_state: ClassVar[Server]
+
+    def do_GET(self) -> None:
+        state = self.server_state
+        asked = self.headers["Range"]
+        state.requests.append(asked)
+        if state.stalls:
+            RELEASED.wait(10)
+            return
+        if state.status != 200:
+            self.send_error(state.status)
+            return
+        start = 0
+        if asked and state.understands_range:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(state.content):
+                self.send_error(416)
+                return
+        body = state.content[start:]
+        self.send_response(206 if start else 200)
+        length = len(body) if state.announced is None else state.announced
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        cut = state.cuts.pop(0) if state.cuts else None
+        self.wfile.write(body if cut is None else body[:cut])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    state = Server()
+    handler = type("BoundHandler", (Handler,), {"server_state": state})
+    monkeypatch.setattr(fetch_module.time, "sleep", lambda _: None)
+    for proxy in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    RELEASED.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http_server:
+        thread = threading.Thread(target=http_server.serve_forever, args=(0.01,))
+        thread.start()
+        state.url = f"http://127.0.0.1:{http_server.server_port}/file"
+        yield state
+        RELEASED.set()
+        http_server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def destination(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "file.tar.gz"
+
+
+def part_of(destination: Path) -> Path:
+    return destination.with_name(destination.name + ".part")
+
+
+def put_part(destination: Path, content: bytes) -> None:
+    destination.parent.mkdir()
+    part_of(destination).write_bytes(content)
+
+
+def test_the_file_arrives_whole_and_alone(server: Server, destination: Path) -> None:
+    assert fetch(server.url, destination, DIGEST, ADVICE) == destination
+    assert destination.read_bytes() == CONTENT
+    assert list(destination.parent.iterdir()) == [destination]
+    assert server.requests == [None]
+
+
+def test_an_md5_digest_is_understood(server: Server, destination: Path) -> None:
+    fetch(server.url, destination, f"md5:{hashlib.md5(CONTENT).hexdigest()}", ADVICE)
+    assert file_digest(destination, "sha256") == DIGEST.removeprefix("sha256:")
+
+
+def test_an_existing_file_is_left_alone(server: Server, destination: Path) -> None:
+    destination.parent.mkdir()
+    destination.write_bytes(b"mine")
+    assert fetch(server.url, destination, DIGEST, ADVICE).read_bytes() == b"mine"
+    assert server.requests == []
+
+
+def test_an_earlier_attempt_is_continued(server: Server, destination: Path) -> None:
+    put_part(destination, CONTENT[:1000])
+    fetch(server.url, destination, DIGEST, ADVICE)
+    assert destination.read_bytes() == CONTENT
+    assert server.requests == ["bytes=1000-"]
+
+
+def test_a_complete_part_needs_no_bytes(server: Server, destination: Path) -> None:
+    put_part(destination, CONTENT)
+    fetch(server.url, destination, DIGEST, ADVICE)
+    assert destination.read_bytes() == CONTENT
+    assert not part_of(destination).exists()
+
+
+def test_a_server_without_ranges_starts_over(server: Server, destination: Path) -> None:
+    server.understands_range = False
+    put_part(destination, b"x" * 1000)
+    fetch(server.url, destination, DIGEST, ADVICE)
+    assert destination.read_bytes() == CONTENT
+
+
+def test_a_broken_connection_is_resumed(server: Server, destination: Path) -> None:
+    server.cuts = [1000, 500]
+    fetch(server.url, destination, DIGEST, ADVICE)
+    assert destination.read_bytes() == CONTENT
+    assert server.requests == [None, "bytes=1000-", "bytes=1500-"]
+
+
+def test_a_connection_that_always_breaks_is_given_up(server: Server, destination: Path) -> None:
+    server.cuts = [10] * 9
+    with pytest.raises(UserError, match=r"can't be fetched.*Ask a neighbour"):
+        fetch(server.url, destination, DIGEST, ADVICE)
+    assert not destination.exists()
+    assert len(server.requests) == fetch_module.ATTEMPTS
+    # What did arrive is kept for the next time.
+    assert part_of(destination).read_bytes() == CONTENT[: 10 * fetch_module.ATTEMPTS]
+
+
+def test_a_stalling_server_is_given_up(
+    server: Server, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_module, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(fetch_module, "ATTEMPTS", 2)
+    server.stalls = True
+    with pytest.raises(UserError, match="timed out"):
+        fetch(server.url, destination, DIGEST, ADVICE)
+    assert not destination.exists()
+
+
+def test_nobody_listening_is_a_user_error(server: Server, destination: Path) -> None:
+    with pytest.raises(UserError, match=r"can't be fetched"):
+        fetch("http://127.0.0.1:1/file", destination, DIGEST, ADVICE)
+    assert not destination.exists()
+
+
+def test_another_content_is_refused_and_deleted(server: Server, destination: Path) -> None:
+    server.content = CONTENT[:-1] + b"!"
+    with pytest.raises(UserError, match=r"sha256 [0-9a-f]{64} instead of [0-9a-f]{64}.*deleted"):
+        fetch(server.url, destination, DIGEST, ADVICE)
+    assert list(destination.parent.iterdir()) == []
+
+
+def test_a_part_that_is_too_long_is_refused_and_deleted(server: Server, destination: Path) -> None:
+    put_part(destination, CONTENT + b"more")
+    with pytest.raises(UserError, match="instead of"):
+        fetch(server.url, destination, DIGEST, ADVICE)
+    assert list(destination.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_a_refusal_is_not_tried_again(server: Server, destination: Path, status: int) -> None:
+    server.status = status
+    with pytest.raises(UserError, match=rf"answered {status} .*Ask a neighbour"):
+        fetch(server.url, destination, DIGEST, ADVICE)
+    assert server.requests == [None]
+    assert not destination.exists()
+
+
+def test_a_length_that_is_too_short_is_caught_by_the_digest(
+    server: Server, destination: Path
+) -> None:
+    server.announced = 100
+    with pytest.raises(UserError, match="instead of"):
+        fetch(server.url, destination, DIGEST, ADVICE)
+    assert list(destination.parent.iterdir()) == []
+
+
+def test_a_length_that_is_too_long_is_not_taken_for_success(
+    server: Server, destination: Path
+) -> None:
+    server.announced = len(CONTENT) + 1
+    server.understands_range = False
+    with pytest.raises(UserError, match="can't be fetched"):
+        fetch(server.url, destination, DIGEST, ADVICE)
+    assert not destination.exists()
+    assert len(server.requests) == fetch_module.ATTEMPTS
+
+
+def test_a_file_in_place_of_the_folder_is_a_user_error(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match=r"file.*Ask a neighbour"):
+        fetch(server.url, tmp_path / "file" / "x.tar.gz", DIGEST, ADVICE)

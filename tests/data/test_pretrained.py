@@ -1,0 +1,137 @@
+"""Pretrained weights from files and from torchvision, without trusting either."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cifar100_transfer.data.pretrained import published_weights, read_weights
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.models import Classifier, ClassifierSpec, save_classifier
+
+STATE = {"conv.weight": torch.arange(6.0).view(2, 3), "count": torch.tensor(3)}
+
+
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_a_state_dict_of_torch_comes_back(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "weights.pth")
+    assert equal(read_weights(tmp_path / "weights.pth"), STATE)
+
+
+def test_safetensors_come_back(tmp_path: Path) -> None:
+    safetensors.torch.save_file(STATE, tmp_path / "weights.safetensors")
+    assert equal(read_weights(tmp_path / "weights.safetensors"), STATE)
+
+
+def test_of_a_stored_classifier_the_network_is_taken(tmp_path: Path) -> None:
+    spec = ClassifierSpec("simple_cnn", ("a", "b"), (0.5,) * 3, (0.2,) * 3, input_size=(8, 8))
+    classifier = Classifier(spec)
+    save_classifier(classifier, tmp_path / "classifier.safetensors")
+    state = read_weights(tmp_path / "classifier.safetensors")
+    assert equal(state, classifier.network.state_dict())
+
+
+class Hostile:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.trace}",)
+
+
+@pytest.mark.parametrize("by_torch", [False, True])
+def test_a_hostile_pickle_is_not_executed(tmp_path: Path, by_torch: bool) -> None:
+    path, trace = tmp_path / "weights.pth", tmp_path / "trace"
+    state = STATE | {"trap": Hostile(trace)}
+    if by_torch:
+        torch.save(state, path)
+    else:
+        path.write_bytes(pickle.dumps(state))
+    with pytest.raises(UserError, match="may be hostile: it was not loaded"):
+        read_weights(path)
+    assert not trace.exists()
+    if by_torch:
+        torch.load(path, weights_only=False)  # the trap is armed
+        assert trace.exists()
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_a_missing_file_says_what_to_do(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=rf"{name} do not exist.*--params=weights=FILE"):
+        read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_truncated_file_is_a_user_error(tmp_path: Path, name: str, share: float) -> None:
+    path = tmp_path / name
+    if path.suffix == ".pth":
+        torch.save(STATE, path)
+    else:
+        safetensors.torch.save_file(STATE, path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(UserError, match=name):
+        read_weights(path)
+
+
+@given(content=st.binary(max_size=64), suffix=st.sampled_from([".pth", ".safetensors"]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_garbage_never_fails_otherwise(tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="weights"):
+        read_weights(path)
+
+
+def test_a_folder_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="weights"):
+        read_weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [[torch.zeros(1)], torch.zeros(1), {"a": 1}, {0: STATE["count"]}]
+)
+def test_something_else_than_a_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match="holds no state dict"):
+        read_weights(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    "name", ["nonsense", "ResNet50_Weights", "No_Weights.V1", "ResNet50_Weights.V9"]
+)
+def test_unknown_names_show_a_right_one(name: str) -> None:
+    with pytest.raises(UserError, match=rf"no weights '{name}'.*ResNet50_Weights\.IMAGENET1K_V1"):
+        published_weights(name)
+
+
+def test_published_weights_are_those_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(url: str, **options: Any) -> dict[str, torch.Tensor]:
+        assert url == torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url
+        assert options["check_hash"]
+        return STATE
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
+    assert equal(published_weights("SqueezeNet1_1_Weights.IMAGENET1K_V1"), STATE)
+
+
+@pytest.mark.parametrize("error", [OSError("no route"), RuntimeError("invalid hash value")])
+def test_weights_that_cannot_be_fetched_say_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def download(url: str, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
+    with pytest.raises(UserError, match=rf"can't be fetched .*{error}.*--params=weights=FILE"):
+        published_weights("ResNet50_Weights.IMAGENET1K_V1")

@@ -1,0 +1,71 @@
+"""Image sets, predictions, classifiers and weights through Kedro's door."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kedro.io import DatasetError, Version
+
+from cifar100_transfer import datasets
+from cifar100_transfer.data import ImageSet, Predictions
+from cifar100_transfer.datasets import (
+    ClassifierDataset,
+    ImageSetDataset,
+    PredictionsDataset,
+    PublishedWeightsDataset,
+    WeightsDataset,
+)
+from cifar100_transfer.models import Classifier, ClassifierSpec, load_classifier
+
+
+def test_image_sets_come_back(tmp_path: Path, image_set: ImageSet) -> None:
+    dataset = ImageSetDataset(filepath=str(tmp_path / "set.safetensors"))
+    dataset.save(image_set)
+    loaded = dataset.load()
+    assert torch.equal(loaded.images, image_set.images)
+    assert torch.equal(loaded.labels, image_set.labels)
+
+
+def test_predictions_come_back(tmp_path: Path) -> None:
+    predictions = Predictions(torch.randn(3, 2), torch.tensor([0, 1, 1]), ("a", "b"))
+    dataset = PredictionsDataset(filepath=str(tmp_path / "predictions.safetensors"))
+    dataset.save(predictions)
+    assert torch.equal(dataset.load().logits, predictions.logits)
+
+
+def test_classifiers_come_back_and_can_be_loaded_without_kedro(tmp_path: Path) -> None:
+    spec = ClassifierSpec("simple_cnn", ("a", "b"), (0.5,) * 3, (0.2,) * 3, input_size=(8, 8))
+    classifier = Classifier(spec).eval()
+    path = str(tmp_path / "classifier.safetensors")
+    dataset = ClassifierDataset(filepath=path, version=Version(None, "1"))
+    dataset.save(classifier)
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.equal(dataset.load()(images), classifier(images))
+    assert torch.equal(load_classifier(path)(images), classifier(images))
+
+
+def test_weights_are_read_and_never_written(tmp_path: Path) -> None:
+    state = {"weight": torch.ones(2)}
+    torch.save(state, tmp_path / "weights.pth")
+    dataset = WeightsDataset(filepath=str(tmp_path / "weights.pth"))
+    assert torch.equal(dataset.load()["weight"], state["weight"])
+    with pytest.raises(DatasetError, match=r"weights\.pth: .* never written"):
+        dataset.save(state)
+
+
+def test_published_weights_are_read_and_never_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def published(name: str) -> dict[str, Any]:
+        return {name: torch.ones(1)}
+
+    monkeypatch.setattr("cifar100_transfer.data.pretrained.published_weights", published)
+    dataset = PublishedWeightsDataset(weights="A.B", metadata={"layer": "x"})
+    assert list(dataset.load()) == ["A.B"]
+    assert "A.B" in str(dataset)
+    with pytest.raises(DatasetError, match="can't be saved"):
+        dataset.save({})
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="Nonsense"):
+        _ = datasets.Nonsense

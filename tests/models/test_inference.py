@@ -1,0 +1,49 @@
+"""Classifying many images batch by batch."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cifar100_transfer.models import Classifier, ClassifierSpec, predict_logits
+
+SPEC = ClassifierSpec(
+    "simple_cnn", ("a", "b", "c"), (0.5,) * 3, (0.25,) * 3, input_size=(8, 8), dropout=0.5
+)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(SPEC)
+
+
+@given(count=st.integers(0, 9), batch_size=st.integers(1, 11))
+@settings(deadline=None)
+def test_the_batch_size_changes_nothing(
+    classifier: Classifier, count: int, batch_size: int
+) -> None:
+    images = torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8)
+    logits = predict_logits(classifier, images, batch_size)
+    assert logits.dtype == torch.float32
+    assert logits.shape == (count, 3)
+    assert not logits.requires_grad
+    with torch.no_grad():
+        assert torch.allclose(logits, classifier.eval()(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_is_put_back(classifier: Classifier, training: bool) -> None:
+    classifier.train(training)
+    images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+    first = predict_logits(classifier, images)
+    assert classifier.training is training
+    assert classifier.network.training is training
+    assert torch.equal(first, predict_logits(classifier, images))  # dropout was off
+
+
+def test_the_mode_is_put_back_after_an_error(classifier: Classifier) -> None:
+    classifier.train()
+    with pytest.raises(RuntimeError):
+        predict_logits(classifier, torch.zeros(4, 5, 8, 8))
+    assert classifier.training

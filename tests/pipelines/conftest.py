@@ -1,0 +1,62 @@
+"""A project of its own for every test: the shipped configuration with a tiny sample."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Run = Callable[..., Any]
+
+# ResNet-50 itself runs in `make demo`; its smallest sibling takes the same path in a second.
+SMALL = {
+    "resnet50": {"model": {"architecture": "resnet18"}, "training": {"epochs": 1}},
+    "transfer": {
+        "model": {"architecture": "resnet18"},
+        "training": {"epochs": 1, "batch_size": 64},
+    },
+    "pretraining": {"model": {"architecture": "resnet18"}, "training": {"epochs": 1}},
+    "simple_cnn": {"training": {"epochs": 2}},
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Folder with the project's configuration, a sample of 500 images, and no data yet."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    catalog_file = tmp_path / "conf" / "sample" / "catalog_01_raw.yml"
+    catalog = yaml.safe_load(catalog_file.read_text())
+    for name in ("cifar100_raw", "pretraining_raw"):
+        catalog[name] |= {"train_per_class": 5, "test_per_class": 1}
+    catalog_file.write_text(yaml.safe_dump(catalog))
+    return tmp_path
+
+
+@pytest.fixture
+def run(project: Path) -> Run:
+    """Run a pipeline of the project in its own session."""
+
+    def run(pipeline: str = "__default__", env: str = "sample", **options: Any) -> Any:
+        bootstrap_project(ROOT)
+        parameters = {**SMALL, **options.pop("parameters", {})}
+        with KedroSession.create(
+            project_path=project,
+            env=env,
+            conf_source=str(project / "conf"),
+            runtime_params=parameters,
+        ) as session:
+            return session.run(pipeline_names=[pipeline], **options)
+
+    return run
+
+
+def newest(folder: Path, name: str) -> Path:
+    """Return the newest of Kedro's versions of an artifact."""
+    return max((folder / name).glob(f"*/{name}"))

@@ -1,0 +1,110 @@
+"""The robustness pipelines on the embedded data, and what they let choose."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from cifar100_transfer.config import ComputeConfig, RobustnessConfig
+from cifar100_transfer.data import ImageSet
+from cifar100_transfer.models import Classifier, ClassifierSpec
+from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
+from cifar100_transfer.pipelines.robustness.nodes import choose_adaptation, measure_on_test
+from tests.pipelines.conftest import Run, newest
+
+FEW = {"robustness": {"images": 4}}
+
+
+@pytest.fixture(autouse=True)
+def quick_corruptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Darken instead of corrupting: what the corruptions do is tested elsewhere."""
+
+    def darken(images: Tensor, corruption: str, severity: int, seed: int) -> Tensor:
+        return images // (severity + len(corruption) % 3)
+
+    monkeypatch.setattr("cifar100_transfer.evaluation.robustness.corrupt", darken)
+
+
+def test_one_model_is_judged_on_both_sets(project: Path, run: Run) -> None:
+    run("resnet50")
+    methods = ["plain", "batch_norm", "tta", "batch_norm_tta"]
+    run(
+        "robustness",
+        namespaces=["resnet50"],
+        parameters={"robustness": {"images": 4, "methods": methods}},
+    )
+    reporting = project / "data" / "sample" / "08_reporting"
+    table = pd.read_csv(newest(reporting / "resnet50", "robustness.csv"))
+    assert table.groupby(["set", "method"]).size().to_dict() == {
+        (part, method): 95 for part in ("validation", "test") for method in methods
+    }
+    summary = json.loads(newest(reporting / "resnet50", "robustness_summary.json").read_text())
+    candidates = summary["adaptation"]["candidates"]
+    chosen = summary["adaptation"]["source_weight"]
+    assert set(candidates) == {"0.0", "0.5"}
+    assert candidates[str(chosen)] == max(candidates.values())
+    for method in methods:
+        own = table[(table["set"] == "test") & (table["method"] == method)]
+        figures = summary["methods"][method]["test"]
+        assert abs(figures["mean_corruption_accuracy"] - own["accuracy"].mean()) < 1e-12
+        assert summary["methods"][method]["transductive"] == method.startswith("batch_norm")
+    assert (
+        candidates[str(chosen)]
+        == (summary["methods"]["batch_norm"]["validation"]["mean_corruption_accuracy"])
+    )
+    heat_map = newest(reporting / "resnet50", "robustness_heat_map.png")
+    assert heat_map.read_bytes().startswith(b"\x89PNG")
+    assert not (reporting / "transfer").exists()
+
+
+def test_a_model_without_batch_norm_has_no_such_row(project: Path, run: Run) -> None:
+    run("simple_cnn")
+    run("robustness", namespaces=["simple_cnn"], parameters=FEW)
+    reporting = project / "data" / "sample" / "08_reporting" / "simple_cnn"
+    summary = json.loads(newest(reporting, "robustness_summary.json").read_text())
+    assert set(summary["methods"]) == {"plain"}
+    assert summary["adaptation"] == {"source_weight": None, "candidates": {}}
+
+
+def test_choosing_never_sees_test_images() -> None:
+    registered = register_pipelines()
+    for pipeline, models in (("robustness", list(MODELS)), ("ensemble_robustness", ["ensemble"])):
+        for model in models:
+            choosing = registered[pipeline].to_outputs(f"{model}.adaptation")
+            assert "validation_set" in choosing.inputs()
+            assert "test_set" not in choosing.inputs()
+            validation = registered[pipeline].to_outputs(f"{model}.validation_robustness")
+            assert "test_set" not in validation.inputs()
+
+
+def test_an_ensemble_is_judged_like_a_model(image_set: ImageSet) -> None:
+    torch.manual_seed(0)
+    spec = ClassifierSpec("simple_cnn", image_set.class_names, (0.5,) * 3, (0.2,) * 3, (12, 12))
+    members = [Classifier(spec).eval() for _ in range(3)]
+    settings = RobustnessConfig(images=12, methods=("plain",)), ComputeConfig(device="cpu")
+    adaptation = choose_adaptation(image_set, *settings, *members)
+    together, clean = measure_on_test(image_set, adaptation, *settings, *members)
+    assert len(together) == 95
+    alone, clean_alone = measure_on_test(image_set, adaptation, *settings, members[0])
+    repeated, clean_repeated = measure_on_test(image_set, adaptation, *settings, *[members[0]] * 3)
+    pd.testing.assert_frame_equal(alone, repeated)
+    assert clean_alone == clean_repeated
+    assert set(clean) == {"plain"}
+
+
+def test_the_ensemble_pipeline_runs_over_all_models(project: Path, run: Run) -> None:
+    run()
+    run("ensemble_robustness", parameters=FEW)
+    reporting = project / "data" / "sample" / "08_reporting"
+    summary = json.loads(newest(reporting / "ensemble", "robustness_summary.json").read_text())
+    assert set(summary["methods"]) == {"plain", "batch_norm"}
+
+
+def test_the_corruptions_are_drawn_without_a_model(project: Path, run: Run) -> None:
+    run("ingestion")
+    run("robustness", node_names=["draw_corruption_grid"])
+    grid = newest(project / "data" / "sample" / "08_reporting", "corruption_grid.png")
+    assert grid.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,132 @@
+"""What stops a run before it starts, and how it says so."""
+
+from typing import Any
+
+import pytest
+
+from cifar100_transfer import hooks
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.pipeline_registry import register_pipelines
+
+REGISTERED = register_pipelines()
+VALUES: dict[str, Any] = {
+    "compute": {"device": "cpu"},
+    "split": {"validation_share": 0.2, "seed": 0},
+    "robustness": {"images": 20},
+    **{
+        model: {"model": {"architecture": "simple_cnn"}, "training": {"epochs": 2}}
+        for model in ("simple_cnn", "resnet50", "transfer", "pretraining")
+    },
+}
+
+
+def nowhere(path: str) -> str:
+    return "conf/x.yml"
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """Return a copy of VALUES with the value at a dotted path set."""
+    first, _, rest = path.partition(".")
+
+    def put(group: dict[str, Any], path: str) -> dict[str, Any]:
+        name, _, rest = path.partition(".")
+        return {**group, name: put(group.get(name, {}), rest) if rest else value}
+
+    return {**VALUES, first: put(VALUES.get(first, {}), rest) if rest else value}
+
+
+def check(values: dict[str, Any]) -> None:
+    hooks.check_names(values, REGISTERED, nowhere)
+    hooks.check_values(values, REGISTERED, nowhere)
+
+
+def test_the_shipped_shape_of_parameters_is_accepted() -> None:
+    check(VALUES)
+
+
+@pytest.mark.parametrize("name", ["raw_data", "weights"])
+def test_parameters_that_only_the_catalog_reads_are_known(name: str) -> None:
+    check(changed(name, "/somewhere"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("simple_cn.training.epochs", 3, "did you mean simple_cnn.training.epochs"),
+        ("simple_cnn.training.epoch", 3, "did you mean simple_cnn.training.epochs"),
+        ("transfer.training.optimizer.nam", "sgd", "transfer.training.optimizer.name"),
+        ("epochs", 3, "no parameter is called 'epochs'"),
+        ("raw_dat", "x", "did you mean raw_data?"),
+        ("simple_cnn.trainin.epochs", 3, "did you mean simple_cnn.training.epochs"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_known_ones(
+    path: str, value: Any, said: str
+) -> None:
+    with pytest.raises(UserError, match="no parameter is called") as raised:
+        check(changed(path, value))
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("simple_cnn.training.epochs", 0, "simple_cnn.training.epochs=0: input should be greater"),
+        ("simple_cnn.training.epochs", "many", "simple_cnn.training.epochs='many': input should"),
+        ("split.validation_share", 1.5, "split.validation_share=1.5"),
+        ("compute.device", "gpu", "compute.device='gpu'"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_place_name_value_and_rule(
+    path: str, value: Any, said: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        check(changed(path, value))
+    assert said in str(raised.value)
+    assert "conf/x.yml" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_group_or_value_is_named() -> None:
+    without = {name: group for name, group in VALUES.items() if name != "split"}
+    with pytest.raises(UserError, match="parameter 'split' is missing"):
+        check(without)
+    with pytest.raises(UserError, match=r"parameter 'simple_cnn.model.architecture' is missing"):
+        check(changed("simple_cnn.model", {"dropout": 0.1}))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(hooks.parameter_names(REGISTERED) - set(hooks.CATALOG_PARAMETERS))
+)
+def test_every_parameter_refuses_a_wrong_type_and_a_misspelling(path: str) -> None:
+    with pytest.raises(UserError) as raised:
+        check(changed(path, {"not": ["a", "scalar"]}))
+    assert path in str(raised.value)
+    with pytest.raises(UserError, match="no parameter is called"):
+        check(changed(f"{path}_", 1))
+
+
+def test_origin_prefers_the_command_line_then_the_environment() -> None:
+    origin = hooks.Origin(
+        {"conf/mine/p.yml": {"a": {"b": 1}}, "conf/base/p.yml": {"a": {"b": 0, "c": 0}}},
+        {"a": {"d": 5}},
+    )
+    assert origin("a.d") == "--params"
+    assert origin("a.b") == "conf/mine/p.yml"
+    assert origin("a.c") == "conf/base/p.yml"
+
+
+def test_errors_elsewhere_than_on_the_command_line_stay_what_they_are() -> None:
+    with pytest.raises(UserError, match="mend me"):
+        hooks.fail(UserError("mend me"))
+
+
+def test_other_errors_are_left_alone() -> None:
+    hooks.ErrorHooks().on_pipeline_error(RuntimeError("a bug"))
+
+
+def test_a_user_error_is_found_among_the_causes() -> None:
+    outer = RuntimeError("wrapped")
+    outer.__cause__ = UserError("mend me")
+    with pytest.raises(UserError, match="mend me"):
+        hooks.ErrorHooks().on_pipeline_error(outer)
