@@ -15,7 +15,12 @@ VALUES: dict[str, Any] = {
     "robustness": {"images": 20},
     **{
         model: {"model": {"architecture": "simple_cnn"}, "training": {"epochs": 2}}
-        for model in ("simple_cnn", "resnet50", "transfer", "pretraining")
+        for model in ("simple_cnn", "resnet50", "transfer")
+    },
+    "pretraining": {
+        "model": {"architecture": "simple_cnn"},
+        "training": {"epochs": 2},
+        "split": {"validation_share": 0.2},
     },
 }
 

@@ -21,7 +21,12 @@ SMALL = {
         "model": {"architecture": "resnet18"},
         "training": {"epochs": 1, "batch_size": 64},
     },
-    "pretraining": {"model": {"architecture": "resnet18"}, "training": {"epochs": 1}},
+    "pretraining": {
+        "model": {"architecture": "resnet18"},
+        "training": {"epochs": 1},
+        "split": {"validation_share": 0.2},
+    },
+    "split": {"validation_share": 0.2},
     "simple_cnn": {"training": {"epochs": 2}},
 }
 

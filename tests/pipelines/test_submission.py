@@ -109,7 +109,7 @@ def test_from_a_kill_to_a_scored_submission(
     assert len(classified) == 5 + 15  # one chunk a file: four files were kept
     (stored,) = submissions(project)
     check_submission(pd.read_csv(stored), images_per_severity=100)
-    assert not list((project / "data/sample/07_model_output/simple_cnn/submission_parts").iterdir())
+    assert not list((project / "data/sample/07_model_output/simple_cnn").glob("submission_parts/*"))
     reporting = project / "data/sample/08_reporting/simple_cnn"
     summary = json.loads(newest(reporting, "submission_summary.json").read_text())
     assert summary["images"] == 9500

@@ -16,7 +16,7 @@ from cifar100_transfer.config import (
 from cifar100_transfer.data import ImageSet, channel_statistics
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, predict_logits
-from cifar100_transfer.training import TrainingResult, build_classifier, train
+from cifar100_transfer.training import EpochRecord, TrainingResult, build_classifier, train
 
 MODEL = ModelConfig(architecture="simple_cnn")
 MakeImageSet = Callable[..., ImageSet]
@@ -213,3 +213,19 @@ def test_a_diverging_training_is_a_user_error(
     )
     with pytest.raises(UserError, match=r"lower training\.optimizer\.learning_rate"):
         run(sets, config)
+
+
+def test_every_epoch_is_reported_once_and_an_exception_ends_the_training(
+    sets: tuple[ImageSet, ImageSet],
+) -> None:
+    seen: list[int] = []
+
+    def stop_after_two(record: EpochRecord) -> None:
+        seen.append(record.epoch)
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    config = recipe(epochs=5)
+    with pytest.raises(KeyboardInterrupt):
+        train(build(sets[0], config), *sets, config, on_epoch=stop_after_two)
+    assert seen == [1, 2]

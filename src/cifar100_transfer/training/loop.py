@@ -5,6 +5,7 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ def train(
     config: TrainingConfig,
     device: torch.device | None = None,
     resume_folder: Path | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> TrainingResult:
     """Train a classifier and keep the weights of its best validation epoch.
 
@@ -107,6 +109,8 @@ def train(
         resume_folder: where to keep the state after every epoch. If the state of an interrupted
             run of the same training is found there, the run goes on from it and ends in the same
             weights as if it had never stopped. The caller clears the folder.
+        on_epoch: called with every epoch's record after its resume point is stored; an exception
+            from it ends the training.
 
     Returns:
         The classifier with its best weights, and one record an epoch.
@@ -164,6 +168,8 @@ def train(
             bar.update()
             if not on_terminal:
                 logger.info("epoch %d/%d: %s", epoch, config.epochs, _describe(record))
+            if on_epoch:
+                on_epoch(record)
     classifier.load_state_dict(best_weights)
     return TrainingResult(classifier.cpu().eval(), history)
 
