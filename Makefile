@@ -12,7 +12,7 @@ demo: $(READY) ## Train all models on the embedded data and compare them (under 
 	$(BIN)/kedro run --env=sample
 
 test: $(READY) ## Run all tests and measure their coverage
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-fail-under=90
 
 lint: $(READY) ## Check style, types and the doors between the rooms
 	$(BIN)/ruff check .

@@ -11,6 +11,10 @@ from cifar100_transfer.data import ImageSet
 
 ROOT = Path(__file__).resolve().parent.parent
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There is a worker for every core: threads of their own would only wait for one another.
+    torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

@@ -131,8 +131,8 @@ def adapt_batch_norm(classifier: Classifier, images: Tensor, source_weight: floa
         source_weight: trust in the statistics of training, in [0, 1]; 1 changes nothing.
 
     Returns:
-        An adapted copy in evaluation mode, on the device of `classifier`. Variances are those of
-        the population, by which batch normalisation divides in training.
+        An adapted copy in evaluation mode, on the device of `classifier`, whose weights it shares.
+        Variances are those of the population, by which batch normalisation divides in training.
 
     Raises:
         UserError: the classifier has no batch normalisation, there are no images, or the weight
@@ -142,7 +142,9 @@ def adapt_batch_norm(classifier: Classifier, images: Tensor, source_weight: floa
         raise UserError(f"source_weight must lie in [0, 1], got {source_weight}")
     if len(images) == 0:
         raise UserError("batch normalisation can't be adapted to zero images: give at least one")
-    adapted = copy.deepcopy(classifier).eval()
+    # Only statistics change, so the copy shares the weights.
+    shared: dict[int, object] = {id(weight): weight for weight in classifier.parameters()}
+    adapted = copy.deepcopy(classifier, shared).eval()
     layers = _batch_norm_layers(adapted)
     if not layers:
         raise UserError(
