@@ -195,14 +195,21 @@ class PreflightHooks:
                 self._run(maker, catalog, run_params)
 
     def _run(self, name: str, catalog: Catalog, run_params: dict[str, Any]) -> None:
-        # The session may have loaded only what was asked for.
+        # The session may have loaded and typed only what was asked for.
         pipelines.set_requested(None)
         try:
+            _type_parameters(pipelines[name], catalog)
             SequentialRunner().run(pipelines[name], catalog, run_id=run_params["run_id"])
             ResumeHooks().after_pipeline_run(pipelines[name], catalog)
         except Exception as error:
             ErrorHooks().on_pipeline_error(error)
             raise
+
+
+def _type_parameters(pipeline: Pipeline, catalog: Catalog) -> None:
+    """Put typed models in the place of a pipeline's plain parameters, as Kedro does for a run."""
+    for name, model in parameter_types({"": pipeline}).items():
+        catalog[f"params:{name}"] = model.model_validate(catalog.load(f"params:{name}"))
 
 
 def _check_machine(pipeline: Pipeline, catalog: Catalog) -> None:

@@ -116,7 +116,7 @@ def test_absent_real_data_without_a_network_says_where_to_put_it(
 
 
 def test_weights_of_another_architecture_are_refused_with_their_keys(run: Run) -> None:
-    run("pretraining")
+    # The run makes the weights it lacks, though only `transfer` is asked for.
     with pytest.raises(UserError, match=r"missing \(.*features"):
         run("transfer", parameters={"transfer": {"model": {"architecture": "squeezenet1_1"}}})
 
