@@ -6,7 +6,7 @@ import pytest
 
 from cifar100_transfer import hooks
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.pipeline_registry import register_pipelines
+from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 
 REGISTERED = register_pipelines()
 VALUES: dict[str, Any] = {
@@ -15,7 +15,7 @@ VALUES: dict[str, Any] = {
     "robustness": {"images": 20},
     **{
         model: {"model": {"architecture": "simple_cnn"}, "training": {"epochs": 2}}
-        for model in ("simple_cnn", "resnet50", "transfer")
+        for model in MODELS
     },
     "pretraining": {
         "model": {"architecture": "simple_cnn"},

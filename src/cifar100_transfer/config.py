@@ -38,7 +38,7 @@ class ModelConfig(Settings):
     """The network."""
 
     architecture: str = Field(
-        description="`simple_cnn`, or the name of any convolutional network of torchvision."
+        description="`simple_cnn`, `express`, or any convolutional network of torchvision."
     )
     pretrained: bool = Field(
         False,

@@ -12,7 +12,7 @@ from torch import Tensor
 from cifar100_transfer.config import ComputeConfig, RobustnessConfig
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.models import Classifier, ClassifierSpec
-from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
+from cifar100_transfer.pipeline_registry import MODELS, REPORT_MODELS, register_pipelines
 from cifar100_transfer.pipelines.robustness.nodes import choose_adaptation, measure_on_test
 from tests.pipelines.conftest import Run, newest
 
@@ -95,7 +95,7 @@ def test_an_ensemble_is_judged_like_a_model(image_set: ImageSet) -> None:
 def test_the_ensemble_pipeline_runs_over_all_models(project: Path, run: Run) -> None:
     run("simple_cnn")
     models = project / "data" / "sample" / "06_models"
-    for model in set(MODELS) - {"simple_cnn"}:
+    for model in set(REPORT_MODELS) - {"simple_cnn"}:
         shutil.copytree(models / "simple_cnn", models / model)
     run("ensemble_robustness", parameters=FEW)
     reporting = project / "data" / "sample" / "08_reporting"

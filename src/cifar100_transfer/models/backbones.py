@@ -1,4 +1,4 @@
-"""Networks by name: `simple_cnn` and every convolutional classifier of torchvision."""
+"""Networks by name: our own, and every convolutional classifier of torchvision."""
 
 import difflib
 from collections import OrderedDict
@@ -11,10 +11,12 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from cifar100_transfer.errors import UserError
 
+from .express import ExpressCNN
 from .fast_convolution import accelerate_convolutions
 from .simple_cnn import SimpleCNN
 
 SIMPLE_CNN = "simple_cnn"
+EXPRESS = "express"
 # The challenge admits convolutional networks only.
 _TRANSFORMERS = ("vit_", "swin_", "maxvit")
 # Auxiliary classifiers would return tuples in training mode.
@@ -27,7 +29,9 @@ _WITHOUT_AUXILIARY_HEADS = {
 def architectures() -> list[str]:
     """Return the names of all networks that `build_network` can build, sorted."""
     names = torchvision.models.list_models(module=torchvision.models)
-    return sorted([SIMPLE_CNN, *(name for name in names if not name.startswith(_TRANSFORMERS))])
+    return sorted(
+        [SIMPLE_CNN, EXPRESS, *(name for name in names if not name.startswith(_TRANSFORMERS))]
+    )
 
 
 def check_architecture(name: str) -> None:
@@ -62,6 +66,8 @@ def build_network(
     check_architecture(architecture)
     if architecture == SIMPLE_CNN:
         network: nn.Module = SimpleCNN(num_classes, image_size)
+    elif architecture == EXPRESS:
+        network = ExpressCNN(num_classes)
     else:
         options = _WITHOUT_AUXILIARY_HEADS.get(architecture, {})
         network = torchvision.models.get_model(
