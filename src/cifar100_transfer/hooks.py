@@ -188,22 +188,34 @@ class PreflightHooks:
             _check_machine(pipeline, catalog)
         except UserError as error:
             fail(error)
+        self._make_inputs(pipeline, catalog, run_params)
+
+    def _make_inputs(
+        self, pipeline: Pipeline, catalog: Catalog, run_params: dict[str, Any]
+    ) -> None:
         for name in sorted(pipeline.inputs()):
             maker = _maker(catalog, name)
             if maker and not catalog.exists(name):
                 logger.info("'%s' does not exist yet: running pipeline '%s' first", name, maker)
-                self._run(maker, catalog, run_params)
+                # The session may have loaded only what was asked for.
+                pipelines.set_requested(None)
+                making = _part_for(name, pipelines[maker])
+                self._make_inputs(making, catalog, run_params)
+                self._run(making, catalog, run_params)
 
-    def _run(self, name: str, catalog: Catalog, run_params: dict[str, Any]) -> None:
-        # The session may have loaded and typed only what was asked for.
-        pipelines.set_requested(None)
+    def _run(self, pipeline: Pipeline, catalog: Catalog, run_params: dict[str, Any]) -> None:
         try:
-            _type_parameters(pipelines[name], catalog)
-            SequentialRunner().run(pipelines[name], catalog, run_id=run_params["run_id"])
-            ResumeHooks().after_pipeline_run(pipelines[name], catalog)
+            _type_parameters(pipeline, catalog)
+            SequentialRunner().run(pipeline, catalog, run_id=run_params["run_id"])
+            ResumeHooks().after_pipeline_run(pipeline, catalog)
         except Exception as error:
             ErrorHooks().on_pipeline_error(error)
             raise
+
+
+def _part_for(name: str, pipeline: Pipeline) -> Pipeline:
+    """Return the nodes a dataset needs, or all where the pipeline stores it under another name."""
+    return pipeline.to_outputs(name) if name in pipeline.all_outputs() else pipeline
 
 
 def _type_parameters(pipeline: Pipeline, catalog: Catalog) -> None:

@@ -149,7 +149,18 @@ def test_a_full_disk_keeps_what_was_classified_and_publishes_nothing(
 
 def test_a_submission_without_a_classifier_says_what_to_do(run: Run) -> None:
     with pytest.raises(UserError, match=r"classifier\.safetensors does not exist yet"):
-        run("submission", namespaces=["simple_cnn"])
+        run("submission", env="local", namespaces=["simple_cnn"])
+
+
+@pytest.mark.usefixtures("quick_challenge")
+def test_a_score_of_nothing_yet_makes_all_it_needs_on_the_embedded_data(
+    project: Path, run: Run
+) -> None:
+    run("challenge_score", namespaces=["simple_cnn"])
+    score = newest(project / "data/sample/08_reporting/simple_cnn", "challenge_score.json")
+    assert 0 <= json.loads(score.read_text())["challenge_accuracy"] <= 1
+    models = project / "data/sample/06_models"
+    assert [folder.name for folder in models.iterdir()] == ["simple_cnn"]
 
 
 def test_absent_challenge_files_without_a_network_say_where_to_put_them(
