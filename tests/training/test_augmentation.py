@@ -1,6 +1,5 @@
 """Augmentation: pixels and labels keep their proportions, epochs are pure, off means off."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from cifar100_transfer.training.augmentation import (
     draw_mixing,
     draw_sigmas,
     erase,
-    jensen_shannon,
     mix,
     to_unit,
 )
@@ -300,20 +298,3 @@ def test_an_empty_mixture_is_no_error() -> None:
     mixed, targets = mix(images, labels, MixingDraws(None, boxes), WHOLE, 2)
     assert torch.equal(mixed, images)
     assert targets.tolist() == [[1.0, 0.0]]
-
-
-def test_jensen_shannon_is_the_mean_divergence_from_the_mean_prediction() -> None:
-    logits = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(0))
-    shares = logits.softmax(-1)
-    mean = shares.mean(0)
-    divergences = [
-        torch.nn.functional.kl_div(mean.log(), view, reduction="batchmean") for view in shares
-    ]
-    torch.testing.assert_close(jensen_shannon(logits), torch.stack(divergences).mean())
-
-
-def test_jensen_shannon_runs_from_agreement_to_contradiction() -> None:
-    logits = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(0))
-    assert float(jensen_shannon(logits.expand(3, -1, -1))) == pytest.approx(0, abs=1e-6)
-    certain = 1e4 * torch.eye(3).unsqueeze(1)
-    assert float(jensen_shannon(certain)) == pytest.approx(math.log(3))

@@ -325,20 +325,3 @@ def _rectangles_around(
     left = generator.integers(image_size[1], size=count) - widths // 2
     corners = np.stack([top, left, top + heights, left + widths], axis=1)
     return torch.from_numpy(corners.clip(0, [*image_size, *image_size]))
-
-
-def jensen_shannon(logits: Tensor) -> Tensor:
-    """Return the Jensen-Shannon divergence between the predictions for several views.
-
-    The consistency loss of AugMix (Hendrycks et al., 2020).
-
-    Args:
-        logits: float [views, B, classes].
-
-    Returns:
-        Mean over images and views of the divergence from the views' mean prediction: a scalar, in
-        nats, at least 0 and at most log(views).
-    """
-    log_shares = logits.log_softmax(-1)
-    log_mean = log_shares.logsumexp(0) - np.log(len(logits))
-    return (log_shares.exp() * (log_shares - log_mean)).sum(-1).mean()
