@@ -9,8 +9,6 @@ all of them; the first round is not counted. Printed are medians with the slowes
 
 import argparse
 import json
-import os
-import platform
 import shlex
 import statistics
 import sys
@@ -20,6 +18,7 @@ from pathlib import Path
 
 import torch
 import torchvision
+from machine import describe_machine
 from torch import nn
 from torch.nn import functional as F
 
@@ -75,24 +74,6 @@ def measure(
             "fastest": round(max(all_rates[1:]), 1),
         }
         for name, all_rates in rates.items()
-    }
-
-
-def describe_machine() -> dict[str, str | int]:
-    """Say on what the figures were measured."""
-    models = [
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": os.cpu_count() or 0,
-        "threads": torch.get_num_threads(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
     }
 
 

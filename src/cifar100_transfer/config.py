@@ -4,9 +4,9 @@ Kedro builds these models from `conf/*/parameters_*.yml` before any node runs; a
 them by hand. Unknown names are refused, so a misspelt parameter can't be silently ignored.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
@@ -91,12 +91,70 @@ class ScheduleConfig(Settings):
 
 
 class AugmentationConfig(Settings):
-    """Random changes of training images; validation and test images are never changed."""
+    """Random changes of training images; validation and test images are never changed.
+
+    They come in the order of these options. What each does and costs: `docs/augmentation.md`.
+    """
 
     flip: bool = Field(True, description="Mirror every image with probability one half.")
     crop_padding: int = Field(
         4, ge=0, le=64, description="Zero pixels around an image before a random crop; 0: no crop."
     )
+    policy: Literal["none", "rand_augment", "trivial_augment", "augmix"] = Field(
+        "none", description="Random operations, drawn for every image by itself."
+    )
+    policy_magnitude: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="`rand_augment`: of every operation; `augmix`: the largest. The default is "
+        "torchvision's 9 of 30 and AugMix's 3 of 10.",
+    )
+    policy_operations: int = Field(
+        2, ge=1, le=8, description="`rand_augment`: operations an image, one after another."
+    )
+    augmix_jsd: float = Field(
+        0.0,
+        ge=0,
+        description="`augmix`: weight of the Jensen-Shannon consistency of three views, which "
+        "triples the work; AugMix's paper: 12; 0: one view.",
+    )
+    noise_share: float = Field(0.0, ge=0, le=1, description="Share of images with Gaussian noise.")
+    noise_sigma: float = Field(
+        0.12,
+        gt=0,
+        le=1,
+        description="Largest standard deviation of the noise, of a range of 1; uniform from 0.",
+    )
+    erasing_share: float = Field(
+        0.0, ge=0, le=1, description="Share of images with a rectangle of random pixels."
+    )
+    cutout_size: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Side of a square in mean colour, its centre anywhere; 0: none; paper: 8.",
+    )
+    mixup_alpha: float = Field(
+        0.0, ge=0, description="MixUp's shares are Beta(alpha, alpha); 0: none; papers: 0.2 to 1."
+    )
+    cutmix_alpha: float = Field(
+        0.0, ge=0, description="CutMix's shares are Beta(alpha, alpha); 0: none; paper: 1."
+    )
+    mix_share: float = Field(
+        1.0, ge=0, le=1, description="Share of images that MixUp or CutMix mixes with another."
+    )
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> Self:
+        if self.augmix_jsd and self.policy != "augmix":
+            raise ValueError("augmix_jsd compares AugMix views: set policy to augmix, or it to 0")
+        if self.augmix_jsd and (self.mixup_alpha or self.cutmix_alpha):
+            raise ValueError(
+                "augmix_jsd compares views of one image, mixup_alpha and cutmix_alpha mix two: "
+                "set either to 0"
+            )
+        return self
 
 
 class TrainingConfig(Settings):

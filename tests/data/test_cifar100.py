@@ -5,6 +5,7 @@ import hashlib
 import io
 import pickle
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,21 @@ def test_images_labels_and_classes_are_read(
     assert torch.equal(train.images.flatten(1), torch.from_numpy(objects["train"][b"data"]))
     # Only what was asked for lies there: nothing was unpacked.
     assert {path.name for path in tmp_path.iterdir()} <= {FOLDER, ARCHIVE}
+
+
+# In units of one set: both sets' images, and from an archive the bytes of the second.
+@pytest.mark.parametrize(("write", "allowed"), [(write_as_folder, 2.3), (write_as_archive, 3.3)])
+def test_reading_takes_little_more_memory_than_the_images(
+    tmp_path: Path, write: Callable[[Path, dict[str, Any]], Path], allowed: float
+) -> None:
+    # Like the official files, and unlike protocol 2 of Python 3, this one stores pixels as bytes.
+    sets = {name: pickle.dumps(part(1000, seed=3), protocol=4) for name in ("train", "test")}
+    raw_data = write(tmp_path, tiny() | sets)
+    tracemalloc.start()
+    read_cifar100(raw_data, official=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < allowed * len(sets["train"])
 
 
 def test_names_that_are_not_english_are_read(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import io
 import pickle
 import tarfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +62,16 @@ def read_cifar100(raw_data: Path, official: bool = True) -> tuple[ImageSet, Imag
         UserError: the data is absent and can't be fetched, altered, damaged, of another format,
             or asks for something to be imported.
     """
-    contents = _read_files(raw_data, official)
-    if official:
-        _check_md5(contents, raw_data)
-    meta = _unpickle(contents["meta"], f"{FOLDER}/meta")
-    fine_names = _names(meta, "fine_label_names")
-    coarse_names = _names(meta, "coarse_label_names")
-    train = _decode(contents["train"], "train", fine_names, coarse_names)
-    test = _decode(contents["test"], "test", fine_names, coarse_names)
+    loaded = {}
+    # One file at a time: its bytes take as much memory as the images in it.
+    for name, file in _open_files(raw_data, official):
+        if official:
+            _check_md5(file, name, raw_data)
+        loaded[name] = _unpickle(file, f"{FOLDER}/{name}")
+    fine_names = _names(loaded["meta"], "fine_label_names")
+    coarse_names = _names(loaded["meta"], "coarse_label_names")
+    train = _decode(loaded["train"], "train", fine_names, coarse_names)
+    test = _decode(loaded["test"], "test", fine_names, coarse_names)
     if train.coarse_of_class != test.coarse_of_class:
         raise UserError(
             f"{FOLDER}/train and {FOLDER}/test put a fine class into different coarse classes"
@@ -83,61 +86,62 @@ def _advice(raw_data: Path) -> str:
     )
 
 
-def _read_files(raw_data: Path, official: bool) -> dict[str, bytes]:
+def _open_files(raw_data: Path, official: bool) -> Iterator[tuple[str, io.BufferedIOBase]]:
     folder, archive = raw_data / FOLDER, raw_data / ARCHIVE
     if folder.is_dir():
-        return {name: _read_file(folder / name) for name in FILE_MD5}
+        return _open_folder(folder)
     if not archive.exists():
         if not official:
             raise UserError(f"{folder} does not exist")
         fetch(URL, archive, f"md5:{ARCHIVE_MD5}", _advice(raw_data))
-    return _read_archive(archive)
+    return _open_archive(archive)
 
 
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path} can't be read ({error.strerror}). {_advice(path.parent.parent)}"
-        ) from error
+def _open_folder(folder: Path) -> Iterator[tuple[str, io.BufferedIOBase]]:
+    for name in FILE_MD5:
+        path = folder / name
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise UserError(
+                f"{path} can't be read ({error.strerror}). {_advice(folder.parent)}"
+            ) from error
+        with file:
+            yield name, file
 
 
-def _read_archive(archive: Path) -> dict[str, bytes]:
-    """Read the three members by their exact names; whatever else the archive holds is ignored."""
-    wanted = {f"{FOLDER}/{name}": name for name in FILE_MD5}
-    contents: dict[str, bytes] = {}
+def _open_archive(archive: Path) -> Iterator[tuple[str, io.BufferedIOBase]]:
+    """Yield the three members by their exact names; whatever else it holds is ignored."""
+    missing = {f"{FOLDER}/{name}": name for name in FILE_MD5}
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
-                name = wanted.get(member.name)
-                if name is None or not member.isreg():
+                if member.name not in missing or not member.isreg():
                     continue
                 if member.size > MAX_FILE_BYTES:
                     raise UserError(f"{archive}: {member.name} claims {member.size:,} bytes")
                 file = tar.extractfile(member)
                 assert file is not None  # it is a regular file
-                contents[name] = file.read()
+                yield missing.pop(member.name), io.BytesIO(file.read())
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise UserError(
             f"{archive} is damaged ({error}). Delete it. {_advice(archive.parent)}"
         ) from error
-    if missing := sorted(set(FILE_MD5) - set(contents)):
+    if missing:
         raise UserError(
-            f"{archive} holds no {FOLDER}/{', '.join(missing)}: it is not CIFAR-100's python "
+            f"{archive} holds no {', '.join(sorted(missing))}: it is not CIFAR-100's python "
             f"version. {_advice(archive.parent)}"
         )
-    return contents
 
 
-def _check_md5(contents: dict[str, bytes], raw_data: Path) -> None:
-    for name, wanted in FILE_MD5.items():
-        found = hashlib.md5(contents[name], usedforsecurity=False).hexdigest()
-        if found != wanted:
-            raise UserError(
-                f"{FOLDER}/{name} in {raw_data} has md5 {found} instead of {wanted}: it is "
-                f"truncated, altered or not CIFAR-100. Delete it. {_advice(raw_data)}"
-            )
+def _check_md5(file: io.BufferedIOBase, name: str, raw_data: Path) -> None:
+    found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    file.seek(0)
+    if found != FILE_MD5[name]:
+        raise UserError(
+            f"{FOLDER}/{name} in {raw_data} has md5 {found} instead of {FILE_MD5[name]}: it is "
+            f"truncated, altered or not CIFAR-100. Delete it. {_advice(raw_data)}"
+        )
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -150,16 +154,16 @@ class _ArrayUnpickler(pickle.Unpickler):
         )
 
 
-def _unpickle(content: bytes, file: str) -> dict[bytes, Any]:
+def _unpickle(file: io.BufferedIOBase, name: str) -> dict[bytes, Any]:
     try:
-        loaded = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+        loaded = _ArrayUnpickler(file, encoding="bytes").load()
     except UserError as error:
-        raise UserError(f"{file}: {error}") from error
+        raise UserError(f"{name}: {error}") from error
     except Exception as error:
         # A damaged pickle can fail in any way; whatever it was, the file is at fault.
-        raise UserError(f"{file} is no readable pickle ({error})") from error
+        raise UserError(f"{name} is no readable pickle ({error})") from error
     if not isinstance(loaded, dict):
-        raise UserError(f"{file} holds a {type(loaded).__name__} instead of a dictionary")
+        raise UserError(f"{name} holds a {type(loaded).__name__} instead of a dictionary")
     return loaded
 
 
@@ -179,18 +183,22 @@ def _names(meta: dict[bytes, Any], key: str) -> tuple[str, ...]:
 
 
 def _decode(
-    content: bytes, part: str, fine_names: tuple[str, ...], coarse_names: tuple[str, ...]
+    loaded: dict[bytes, Any],
+    part: str,
+    fine_names: tuple[str, ...],
+    coarse_names: tuple[str, ...],
 ) -> ImageSet:
     file = f"{FOLDER}/{part}"
-    loaded = _unpickle(content, file)
     data = _field(loaded, "data", file)
-    pixels = 3 * SIDE * SIDE
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (pixels,):
-        raise UserError(f"{file}: 'data' must be a uint8 array of N rows of {pixels} values")
+    values = 3 * SIDE * SIDE
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (values,):
+        raise UserError(f"{file}: 'data' must be a uint8 array of N rows of {values} values")
     fine = _label_array(loaded, "fine_labels", len(data), len(fine_names), file)
     coarse = _label_array(loaded, "coarse_labels", len(data), len(coarse_names), file)
+    # Contiguous and writeable, as torch wants it; no copy where it is so already.
+    pixels = np.require(data, requirements=["C", "W"]).reshape(-1, 3, SIDE, SIDE)
     return ImageSet(
-        images=torch.from_numpy(data.reshape(-1, 3, SIDE, SIDE).copy()),
+        images=torch.from_numpy(pixels),
         labels=torch.from_numpy(fine),
         class_names=fine_names,
         coarse_names=coarse_names,

@@ -2,7 +2,7 @@
 
 All images stay on the device as uint8. An epoch is a pure function of (seed, epoch): its order,
 shifts and flips are drawn at once from a generator seeded with both, on the CPU, so they are the
-same on every device.
+same on every device. What else is done to images: `augmentation.py`.
 """
 
 import math
@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from cifar100_transfer.config import AugmentationConfig
-from cifar100_transfer.data import ImageSet
+from cifar100_transfer.data import ImageSet, channel_statistics
+from cifar100_transfer.errors import UserError
+
+from .augmentation import EpochAugmentation
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -67,6 +71,9 @@ class ResidentBatches:
         augmentation: what is done to them.
         batch_size: images per batch; the last batch may be smaller.
         device: where images and batches lie.
+
+    Raises:
+        UserError: the square of cutout is larger than the images.
     """
 
     def __init__(
@@ -77,11 +84,19 @@ class ResidentBatches:
         device: torch.device,
     ) -> None:
         height, width = images.image_size
-        padding = augmentation.crop_padding
-        padded = torch.nn.functional.pad(images.images, (padding,) * 4).to(device)
-        # A view [N, 3, rows, columns, H, W] of every possible crop: one indexing call cuts them.
-        self._crops = padded.unfold(2, height, 1).unfold(3, width, 1)
+        if augmentation.cutout_size > min(height, width):
+            raise UserError(
+                f"augmentation.cutout_size={augmentation.cutout_size} is larger than the images "
+                f"({height} x {width} pixels): make it smaller"
+            )
+        self._images = images.images.to(device)
         self._labels = images.labels.to(device)
+        self._classes = images.num_classes
+        self._image_size = height, width
+        self._mean_color = torch.zeros(3, dtype=torch.uint8, device=device)
+        if augmentation.cutout_size:
+            mean = torch.tensor(channel_statistics(images.images).mean)
+            self._mean_color = (mean * 255).round().byte().to(device)
         self._augmentation = augmentation
         self._batch_size = batch_size
         self._device = device
@@ -103,16 +118,40 @@ class ResidentBatches:
             epoch: number of the epoch, from 1.
 
         Yields:
-            Images uint8 [B, 3, H, W] and labels int64 [B] on the device.
+            Images and targets on the device. Images are uint8 [B, 3, H, W], or float32 in [0, 1]
+            where an augmentation needs it; with `augmix_jsd` float32 [3, B, 3, H, W]. Targets are
+            labels int64 [B], or float32 [B, classes] where images are mixed.
         """
         plan = plan_epoch(len(self._labels), self._augmentation, seed, epoch)
+        augment = EpochAugmentation(
+            self._augmentation,
+            len(self._labels),
+            self._image_size,
+            self._classes,
+            self._mean_color,
+            seed,
+            epoch,
+        )
         order = plan.order.to(self._device)
         rows, columns = plan.shifts.to(self._device).unbind(1)
-        flips = plan.flips.to(self._device).view(-1, 1, 1, 1)
         for start in range(0, len(order), self._batch_size):
             part = slice(start, start + self._batch_size)
             chosen = order[part]
-            images = self._crops[chosen, :, rows[part], columns[part]]
-            if self._augmentation.flip:
-                images = torch.where(flips[part], images.flip(-1), images)
-            yield images, self._labels[chosen]
+            images = self._crop(self._images[chosen], rows[part], columns[part])
+            mirrored = plan.flips[part].nonzero().squeeze(1).to(self._device)
+            images[mirrored] = images[mirrored].flip(-1)
+            yield augment(images, self._labels[chosen], part)
+
+    def _crop(
+        self, images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
+    ) -> torch.Tensor:
+        """Cut every image out of its padded self, at its own corner."""
+        padding = self._augmentation.crop_padding
+        if padding == 0:
+            return images
+        # Padded batch by batch: all images padded would take 1.6 times the memory once more.
+        padded = F.pad(images, (padding,) * 4)
+        height, width = self._image_size
+        # A view [B, 3, rows, columns, H, W] of every possible crop: one indexing call cuts them.
+        crops = padded.unfold(2, height, 1).unfold(3, width, 1)
+        return crops[torch.arange(len(images), device=images.device), :, rows, columns]

@@ -1,0 +1,30 @@
+"""What the benchmarks say about the machine they ran on."""
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+import torchvision
+
+
+def describe_machine() -> dict[str, str | int]:
+    """Return processor, cores, threads, instruction sets, GPU and versions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    matrix_units = sorted({"amx_bf16", "avx512_bf16"} & set(flags))
+    description: dict[str, str | int] = {
+        "processor": models[0] if models else platform.processor(),
+        "cores": os.cpu_count() or 0,
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "bf16_instructions": ", ".join(matrix_units) or "none",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+    if torch.cuda.is_available():
+        description["gpu"] = torch.cuda.get_device_name()
+    return description

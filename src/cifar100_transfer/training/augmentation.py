@@ -1,0 +1,327 @@
+"""What is done to training images beyond crop and flip: policies, noise, erasing and mixing.
+
+Who undergoes what is drawn on the CPU for a whole epoch at once, each kind of augmentation from a
+generator of its own, seeded with (seed, epoch, kind): switching one on leaves the others as they
+are. Only the values of single pixels (noise, the filling of erased rectangles) are drawn batch by
+batch, on the device, from a generator seeded likewise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cifar100_transfer.config import AugmentationConfig
+
+from .policies import STRENGTHS, apply_policy, augmix, draw_mixture, draw_policy
+
+ERASED_AREA = (0.02, 0.4)
+ERASED_ASPECT = 0.3
+"""Of an erased rectangle: its part of the image, and the least of height over width and of width
+over height (Zhong et al., 2020)."""
+
+_ATTEMPTS = 10
+_KINDS = ("policy", "second view", "noise", "erasing", "cutout", "mixing", "pixels")
+
+
+class EpochAugmentation:
+    """What happens to every image of one epoch, beyond crop and flip.
+
+    Args:
+        config: what is done.
+        count: images in the epoch.
+        image_size: their height and width in pixels.
+        classes: number of classes.
+        mean_color: what cutout leaves behind, uint8 [3] on the device of the batches.
+        seed: the recipe's seed.
+        epoch: number of the epoch, from 1.
+    """
+
+    def __init__(
+        self,
+        config: AugmentationConfig,
+        count: int,
+        image_size: tuple[int, int],
+        classes: int,
+        mean_color: Tensor,
+        seed: int,
+        epoch: int,
+    ) -> None:
+        def generator(kind: str) -> np.random.Generator:
+            return np.random.default_rng((seed, epoch, _KINDS.index(kind)))
+
+        self._config = config
+        self._classes = classes
+        self._mean_color = mean_color.view(1, 3, 1, 1)
+        magnitude = config.policy_magnitude
+        if config.policy == "augmix":
+            kinds = ("policy", "second view") if config.augmix_jsd else ("policy",)
+            self._mixtures = [draw_mixture(generator(kind), count, magnitude) for kind in kinds]
+        elif config.policy != "none":
+            self._policy = draw_policy(
+                generator("policy"), count, config.policy, config.policy_operations, magnitude
+            )
+        if config.noise_share:
+            self._sigmas = draw_sigmas(
+                generator("noise"), count, config.noise_share, config.noise_sigma
+            )
+        if config.erasing_share:
+            self._erased = draw_erased(
+                generator("erasing"), count, config.erasing_share, image_size
+            )
+        if config.cutout_size:
+            sides = np.full(count, config.cutout_size)
+            self._cut = _rectangles_around(generator("cutout"), sides, sides, image_size)
+        if config.mixup_alpha or config.cutmix_alpha:
+            self._mixing = draw_mixing(generator("mixing"), count, config, image_size)
+        self._pixels = torch.Generator(mean_color.device)
+        self._pixels.manual_seed(int(generator("pixels").integers(1 << 63)))
+
+    def __call__(self, images: Tensor, labels: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """Change one batch. Batches must come in the epoch's order.
+
+        Args:
+            images: uint8 [B, 3, H, W], cropped and flipped.
+            labels: int64 [B].
+            part: where the batch stands in the epoch.
+
+        Returns:
+            Images [B, 3, H, W], uint8 or float32 in [0, 1]; with `augmix_jsd` float32
+            [3, B, 3, H, W]: unchanged, and two views. Targets int64 [B] or, where images may be
+            mixed, float32 [B, classes] of which every row sums to one.
+        """
+        config = self._config
+        if config.augmix_jsd:
+            unit = to_unit(images)
+            views = [self._disturb(augmix(unit, draws, part), part) for draws in self._mixtures]
+            return torch.stack([unit, *views]), labels
+        if config.policy == "augmix":
+            images = augmix(to_unit(images), self._mixtures[0], part)
+        elif config.policy != "none":
+            operations, magnitudes = self._policy.operations, self._policy.magnitudes
+            images = apply_policy(
+                to_unit(images), operations[part], magnitudes[part], STRENGTHS[config.policy]
+            )
+        images = self._disturb(images, part)
+        if config.mixup_alpha or config.cutmix_alpha:
+            return mix(images, labels, self._mixing, part, self._classes)
+        return images, labels
+
+    def _disturb(self, images: Tensor, part: slice) -> Tensor:
+        """Add noise and erase rectangles."""
+        if self._config.noise_share:
+            images = add_noise(images, self._sigmas[part], self._pixels)
+        if self._config.erasing_share:
+            images = erase(images, self._erased[part], self._pixels)
+        if self._config.cutout_size:
+            color = to_unit(self._mean_color) if images.is_floating_point() else self._mean_color
+            images = torch.where(inside(self._cut[part], images), color, images)
+        return images
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [0, 1], and float ones as they are."""
+    return images if images.is_floating_point() else images.float().div_(255)
+
+
+def draw_sigmas(generator: np.random.Generator, count: int, share: float, largest: float) -> Tensor:
+    """Draw the noise of every image.
+
+    Args:
+        generator: gives all randomness.
+        count: number of images.
+        share: part of the images that get noise.
+        largest: standard deviations are uniform from 0 to this.
+
+    Returns:
+        Standard deviations, float32 [count]; 0 where an image gets no noise.
+    """
+    chosen = generator.random(count) < share
+    return torch.from_numpy(chosen * generator.uniform(0, largest, count)).float()
+
+
+def add_noise(images: Tensor, sigmas: Tensor, pixels: torch.Generator) -> Tensor:
+    """Add Gaussian noise, one value for every pixel and channel, and clip.
+
+    Args:
+        images: [B, 3, H, W], uint8 or float in [0, 1].
+        sigmas: float32 [B] on the CPU; images with 0 stay as they are.
+        pixels: generator on the images' device.
+
+    Returns:
+        float32 [B, 3, H, W] in [0, 1].
+    """
+    noisy = to_unit(images).clone()
+    chosen = sigmas.nonzero().squeeze(1)
+    where = chosen.to(images.device)
+    shape = (len(chosen), *images.shape[1:])
+    noise = torch.randn(shape, generator=pixels, device=images.device)
+    strength = sigmas[chosen].to(images.device).view(-1, 1, 1, 1)
+    noisy[where] = noisy[where].addcmul(noise, strength).clamp_(0, 1)
+    return noisy
+
+
+def draw_erased(
+    generator: np.random.Generator, count: int, share: float, image_size: tuple[int, int]
+) -> Tensor:
+    """Draw the rectangle that random erasing fills in every image (Zhong et al., 2020).
+
+    Area and aspect ratio (log-uniform) are drawn up to ten times, until the rectangle fits into
+    the image, as in torchvision's `RandomErasing`. Its place is uniform.
+
+    Args:
+        generator: gives all randomness.
+        count: number of images.
+        share: part of the images in which a rectangle is erased.
+        image_size: height and width in pixels.
+
+    Returns:
+        int64 [count, 4]: first row, first column, and the row and column behind the last; all 0
+        where nothing is erased.
+    """
+    height, width = image_size
+    chosen = generator.random(count) < share
+    areas = height * width * generator.uniform(*ERASED_AREA, size=(count, _ATTEMPTS))
+    limit = abs(math.log(ERASED_ASPECT))
+    aspects = np.exp(generator.uniform(-limit, limit, size=(count, _ATTEMPTS)))
+    heights = np.rint(np.sqrt(areas * aspects)).astype(np.int64)
+    widths = np.rint(np.sqrt(areas / aspects)).astype(np.int64)
+    fits = (heights < height) & (widths < width) & (heights > 0) & (widths > 0)
+    first = np.arange(count), fits.argmax(1)
+    heights, widths = heights[first], widths[first]
+    top = generator.integers(np.maximum(height - heights, 0) + 1)
+    left = generator.integers(np.maximum(width - widths, 0) + 1)
+    rectangles = np.stack([top, left, top + heights, left + widths], axis=1)
+    return torch.from_numpy(rectangles * (chosen & fits[first])[:, None])
+
+
+def erase(images: Tensor, rectangles: Tensor, pixels: torch.Generator) -> Tensor:
+    """Fill a rectangle of every image with random pixels.
+
+    Args:
+        images: [B, 3, H, W], uint8 or float in [0, 1].
+        rectangles: int64 [B, 4] on the CPU, as `draw_erased` returns them.
+        pixels: generator on the images' device.
+
+    Returns:
+        New images of the same type.
+    """
+    erased = images.clone()
+    chosen = rectangles.any(1).nonzero().squeeze(1)
+    where = chosen.to(images.device)
+    shape = (len(chosen), *images.shape[1:])
+    filling = torch.randint(256, shape, generator=pixels, device=images.device, dtype=torch.uint8)
+    filling = to_unit(filling) if images.is_floating_point() else filling
+    part = images[where]
+    erased[where] = torch.where(inside(rectangles[chosen], part), filling, part)
+    return erased
+
+
+def inside(rectangles: Tensor, images: Tensor) -> Tensor:
+    """Return which pixels of images [B, 3, H, W] lie in their rectangles: bool [B, 1, H, W]."""
+    top, left, bottom, right = rectangles.to(images.device)[:, :, None].unbind(1)
+    rows, columns = (torch.arange(side, device=images.device) for side in images.shape[-2:])
+    row_inside = (rows >= top) & (rows < bottom)
+    column_inside = (columns >= left) & (columns < right)
+    return (row_inside[:, :, None] & column_inside[:, None, :]).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class MixingDraws:
+    """How every image is mixed with the one before it in its batch.
+
+    Attributes:
+        own_shares: float32 [N], what MixUp leaves of the image, 1 where it is not applied; None
+            if it is off.
+        boxes: int64 [N, 4], what CutMix takes from the other image: first row, first column, and
+            the row and column behind the last; empty where it is not applied.
+    """
+
+    own_shares: Tensor | None
+    boxes: Tensor
+
+
+def draw_mixing(
+    generator: np.random.Generator,
+    count: int,
+    config: AugmentationConfig,
+    image_size: tuple[int, int],
+) -> MixingDraws:
+    """Draw how every image is mixed: its share is its own, not the batch's.
+
+    Where both MixUp (Zhang et al., 2018) and CutMix (Yun et al., 2019) are on, each image that is
+    mixed undergoes one of them, with equal probability.
+
+    Args:
+        generator: gives all randomness.
+        count: number of images.
+        config: gives `mixup_alpha`, `cutmix_alpha` and `mix_share`.
+        image_size: height and width in pixels.
+    """
+    height, width = image_size
+    mixed = generator.random(count) < config.mix_share
+    both = bool(config.mixup_alpha and config.cutmix_alpha)
+    cut = generator.random(count) < 0.5 if both else np.full(count, bool(config.cutmix_alpha))
+    # Where an alpha is 0, its draws are not used.
+    blended = generator.beta(config.mixup_alpha or 1, config.mixup_alpha or 1, count)
+    side = np.sqrt(1 - generator.beta(config.cutmix_alpha or 1, config.cutmix_alpha or 1, count))
+    heights = np.where(mixed & cut, np.rint(height * side), 0).astype(np.int64)
+    widths = np.where(mixed & cut, np.rint(width * side), 0).astype(np.int64)
+    own_shares = torch.from_numpy(np.where(mixed & ~cut, blended, 1.0)).float()
+    return MixingDraws(
+        own_shares if config.mixup_alpha else None,
+        _rectangles_around(generator, heights, widths, image_size),
+    )
+
+
+def mix(
+    images: Tensor, labels: Tensor, draws: MixingDraws, part: slice, classes: int
+) -> tuple[Tensor, Tensor]:
+    """Mix every image and its label with the image before it in the batch (the first: the last).
+
+    Batches are in random order, so neighbours are random pairs.
+
+    Args:
+        images: [B, 3, H, W], uint8 or float in [0, 1].
+        labels: int64 [B].
+        draws: of all images of the epoch.
+        part: which of the draws belong to these images.
+        classes: number of classes.
+
+    Returns:
+        Images, float32 in [0, 1] where MixUp is on, else of the same type. Targets
+        float32 [B, classes]: the parts of the pixels that come from an image of each class.
+    """
+    boxes = draws.boxes[part]
+    heights, widths = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
+    own = 1 - heights * widths / images[0, 0].numel()
+    blended = images
+    if draws.own_shares is not None:
+        shares = draws.own_shares[part]
+        own = own * shares
+        images = to_unit(images)
+        blended = torch.lerp(images.roll(1, 0), images, shares.to(images).view(-1, 1, 1, 1))
+    mixed = torch.where(inside(boxes, images), images.roll(1, 0), blended)
+    own = own.to(labels.device).unsqueeze(1)
+    targets = F.one_hot(labels, classes).float()
+    return mixed, torch.lerp(targets.roll(1, 0), targets, own)
+
+
+def _rectangles_around(
+    generator: np.random.Generator,
+    heights: NDArray[np.int64],
+    widths: NDArray[np.int64],
+    image_size: tuple[int, int],
+) -> Tensor:
+    """Put rectangles around uniform centres; what lies outside the image is cut off."""
+    count = len(heights)
+    top = generator.integers(image_size[0], size=count) - heights // 2
+    left = generator.integers(image_size[1], size=count) - widths // 2
+    corners = np.stack([top, left, top + heights, left + widths], axis=1)
+    return torch.from_numpy(corners.clip(0, [*image_size, *image_size]))

@@ -1,0 +1,300 @@
+"""Augmentation: pixels and labels keep their proportions, epochs are pure, off means off."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import Tensor
+
+from cifar100_transfer.config import AugmentationConfig
+from cifar100_transfer.data import ImageSet
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.training.augmentation import (
+    ERASED_AREA,
+    MixingDraws,
+    add_noise,
+    draw_erased,
+    draw_mixing,
+    draw_sigmas,
+    erase,
+    mix,
+    to_unit,
+)
+from cifar100_transfer.training.batches import ResidentBatches
+
+CPU = torch.device("cpu")
+SIZE = 8
+WHOLE = slice(None)
+
+# One option, or the fewest that go together, for everything beyond crop and flip.
+KINDS: dict[str, dict[str, Any]] = {
+    "rand_augment": {"policy": "rand_augment"},
+    "trivial_augment": {"policy": "trivial_augment"},
+    "augmix": {"policy": "augmix"},
+    "augmix_jsd": {"policy": "augmix", "augmix_jsd": 12.0},
+    "noise": {"noise_share": 0.5},
+    "erasing": {"erasing_share": 0.5},
+    "cutout": {"cutout_size": 4},
+    "mixup": {"mixup_alpha": 0.4},
+    "cutmix": {"cutmix_alpha": 1.0},
+}
+KEEPS_BYTES = {"erasing", "cutout", "cutmix"}
+MIXES = {"mixup", "cutmix"}
+
+
+def images_of(count: int, size: int = SIZE) -> ImageSet:
+    generator = torch.Generator().manual_seed(count)
+    return ImageSet(
+        torch.randint(256, (count, 3, size, size), generator=generator).byte(),
+        torch.arange(count) % 5,
+        ("a", "b", "c", "d", "e"),
+    )
+
+
+def collect(
+    options: dict[str, Any], batch_size: int = 8, seed: int = 1, epoch: int = 1, count: int = 40
+) -> tuple[Tensor, Tensor]:
+    batches = ResidentBatches(images_of(count), AugmentationConfig(**options), batch_size, CPU)
+    images, targets = zip(*batches.epoch(seed, epoch), strict=True)
+    return torch.cat(images, dim=images[0].ndim - 4), torch.cat(targets)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_and_targets_are_of_the_promised_type_and_range(kind: str) -> None:
+    images, targets = collect(KINDS[kind])
+    assert images.shape == ((3, 40) if kind == "augmix_jsd" else (40,)) + (3, SIZE, SIZE)
+    if kind in KEEPS_BYTES:
+        assert images.dtype == torch.uint8
+    else:
+        assert images.dtype == torch.float32
+        assert 0 <= float(images.min()) <= float(images.max()) <= 1
+    if kind in MIXES:
+        assert targets.shape == (40, 5)
+        assert targets.dtype == torch.float32
+        torch.testing.assert_close(targets.sum(1), torch.ones(40))
+        assert float(targets.min()) >= 0
+    else:
+        assert targets.dtype == torch.int64
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_epoch_depends_on_seed_and_epoch_alone(kind: str) -> None:
+    first = collect(KINDS[kind], seed=3, epoch=2)
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    for found, expected in zip(collect(KINDS[kind], seed=3, epoch=2), first, strict=True):
+        assert torch.equal(found, expected)
+    assert torch.equal(before, torch.get_rng_state())
+    assert not torch.equal(collect(KINDS[kind], seed=3, epoch=3)[0], first[0])
+    assert not torch.equal(collect(KINDS[kind], seed=4, epoch=2)[0], first[0])
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - MIXES))
+def test_the_batch_size_does_not_change_an_image(kind: str) -> None:
+    small, large = collect(KINDS[kind], batch_size=7), collect(KINDS[kind], batch_size=40)
+    torch.testing.assert_close(small[0], large[0], atol=1e-6, rtol=0)
+    assert torch.equal(small[1], large[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_changes_images_and_leaves_their_order_alone(kind: str) -> None:
+    plain, labels = collect({})
+    images, targets = collect(KINDS[kind])
+    assert plain.dtype == torch.uint8
+    assert labels.dtype == torch.int64
+    assert not torch.equal(to_unit(images), to_unit(plain).expand_as(images))
+    if kind == "augmix_jsd":
+        assert torch.equal(images[0], to_unit(plain))
+        assert not torch.equal(images[1], images[2])
+    if kind not in MIXES:
+        assert torch.equal(targets, labels)
+
+
+def test_one_kind_leaves_the_draws_of_another_alone() -> None:
+    erased = collect({"erasing_share": 1.0, "flip": False, "crop_padding": 0})[0]
+    both = collect({"erasing_share": 1.0, "cutout_size": 4, "flip": False, "crop_padding": 0})[0]
+    mean = both.flatten(2).mode(-1).values[:, :, None, None]
+    assert bool(((both == erased) | (both == mean)).all())
+
+
+def test_shares_of_zero_change_nothing() -> None:
+    plain, labels = collect({})
+    mixed, targets = collect({"cutmix_alpha": 1.0, "mix_share": 0.0})
+    assert torch.equal(mixed, plain)
+    assert torch.equal(targets.argmax(1), labels)
+    assert torch.equal(targets.max(1).values, torch.ones(40))
+    blended, _ = collect({"mixup_alpha": 1.0, "mix_share": 0.0})
+    assert torch.equal(blended, to_unit(plain))
+
+
+@given(
+    count=st.integers(1, 9),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    alpha=st.floats(0.1, 5),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None)
+def test_cutmix_labels_are_the_parts_of_the_pixels(
+    count: int, height: int, width: int, alpha: float, seed: int
+) -> None:
+    # Image i is filled with the number i and of class i: pixels tell where they come from.
+    labels = torch.arange(count)
+    images = labels.byte().view(-1, 1, 1, 1).expand(-1, 3, height, width)
+    config = AugmentationConfig(cutmix_alpha=alpha)
+    draws = draw_mixing(np.random.default_rng(seed), count, config, (height, width))
+    mixed, targets = mix(images, labels, draws, WHOLE, count)
+    assert mixed.dtype == torch.uint8
+    parts = torch.stack([(mixed == i).float().mean((1, 2, 3)) for i in range(count)], dim=1)
+    torch.testing.assert_close(targets, parts, atol=1e-6, rtol=0)
+    for i in range(count):
+        assert set(mixed[i].flatten().tolist()) <= {i, (i - 1) % count}
+
+
+@given(count=st.integers(2, 9), alpha=st.floats(0.1, 5), seed=st.integers(0, 1000))
+@settings(deadline=None)
+def test_mixup_is_a_convex_combination_of_images_and_labels(
+    count: int, alpha: float, seed: int
+) -> None:
+    images, labels = images_of(count).images, torch.arange(count)
+    config = AugmentationConfig(mixup_alpha=alpha)
+    draws = draw_mixing(np.random.default_rng(seed), count, config, (SIZE, SIZE))
+    mixed, targets = mix(images, labels, draws, WHOLE, count)
+    expected = torch.einsum("ij,jchw->ichw", targets, to_unit(images))
+    torch.testing.assert_close(mixed, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(targets.sum(1), torch.ones(count))
+
+
+def test_with_both_every_image_undergoes_one_of_them() -> None:
+    config = AugmentationConfig(mixup_alpha=1.0, cutmix_alpha=1.0)
+    draws = draw_mixing(np.random.default_rng(0), 2000, config, (32, 32))
+    assert draws.own_shares is not None
+    blended = draws.own_shares < 1
+    cut = ((draws.boxes[:, 2:] - draws.boxes[:, :2]) > 0).all(1)
+    assert not bool((blended & cut).any())
+    assert 900 < int(blended.sum()) < 1100
+    # A box of less than half a pixel is none.
+    assert int((blended | cut).sum()) > 1990
+
+
+def test_the_share_of_mixed_images_is_as_asked() -> None:
+    config = AugmentationConfig(mixup_alpha=1.0, mix_share=0.3)
+    own_shares = draw_mixing(np.random.default_rng(0), 4000, config, (32, 32)).own_shares
+    assert own_shares is not None
+    assert abs(float((own_shares < 1).float().mean()) - 0.3) < 0.03
+
+
+def test_mean_cutmix_and_mixup_shares_are_those_of_beta() -> None:
+    config = AugmentationConfig(mixup_alpha=2.0)
+    shares = draw_mixing(np.random.default_rng(0), 4000, config, (32, 32)).own_shares
+    assert shares is not None
+    # Beta(2, 2): mean 1/2, variance 1/20.
+    assert abs(float(shares.mean()) - 0.5) < 0.02
+    assert abs(float(shares.var()) - 0.05) < 0.005
+
+
+@given(
+    size=st.tuples(st.integers(4, 40), st.integers(4, 40)),
+    share=st.sampled_from([0.0, 0.5, 1.0]),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None)
+def test_erased_rectangles_lie_inside_and_have_the_promised_area(
+    size: tuple[int, int], share: float, seed: int
+) -> None:
+    height, width = size
+    rectangles = draw_erased(np.random.default_rng(seed), 50, share, size)
+    top, left, bottom, right = rectangles.unbind(1)
+    erased = rectangles.any(1)
+    assert share or not bool(erased.any())
+    assert bool((bottom <= height).all() and (right <= width).all())
+    assert bool((top >= 0).all() and (left >= 0).all())
+    heights, widths = (bottom - top)[erased].float(), (right - left)[erased].float()
+    assert bool((heights >= 1).all() and (widths >= 1).all())
+    # Sides were rounded to whole pixels.
+    least, most = (share * height * width for share in ERASED_AREA)
+    assert bool(((heights + 0.5) * (widths + 0.5) >= least - 1e-3).all())
+    assert bool(((heights - 0.5) * (widths - 0.5) <= most + 1e-3).all())
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_erasing_fills_exactly_the_rectangle(unit: bool) -> None:
+    images = torch.zeros(3, 3, 32, 32, dtype=torch.uint8)
+    images = to_unit(images) if unit else images
+    rectangles = torch.tensor([[0, 0, 0, 0], [2, 3, 20, 30], [0, 0, 32, 32]])
+    erased = erase(images, rectangles, torch.Generator().manual_seed(0))
+    assert erased.dtype == images.dtype
+    assert not bool(erased[0].any())
+    outside = erased[1].clone()
+    outside[:, 2:20, 3:30] = 0
+    assert not bool(outside.any())
+    filling = to_unit(erased[2]).flatten()
+    # Uniform: mean 1/2, standard deviation 1/sqrt(12); 3,072 values.
+    assert abs(float(filling.mean()) - 0.5) < 0.03
+    assert abs(float(filling.std()) - 12**-0.5) < 0.02
+
+
+def test_cutout_leaves_a_square_of_mean_color_everywhere() -> None:
+    options = {"cutout_size": 4, "flip": False, "crop_padding": 0}
+    images, _ = collect(options)
+    plain, _ = collect({**options, "cutout_size": 0})
+    mean = images_of(40).images.float().mean((0, 2, 3)).round().byte().view(1, 3, 1, 1)
+    changed = (images != plain).any(1)
+    assert bool(((images == mean) | (images == plain)).all())
+    areas = changed.sum((1, 2))
+    # Whole where the centre is far from the edges, a quarter in a corner; a pixel may by chance
+    # have had the mean colour already.
+    assert int(areas.max()) <= 16
+    assert int(areas.min()) >= 4 - 1
+    assert float(areas.float().mean()) > 8
+
+
+def test_cutout_larger_than_the_images_is_refused() -> None:
+    with pytest.raises(UserError, match=r"cutout_size=9 .*8 x 8"):
+        ResidentBatches(images_of(4), AugmentationConfig(cutout_size=9), 2, CPU)
+
+
+def test_noise_has_the_drawn_strength_and_spares_the_rest() -> None:
+    images = torch.full((3, 3, 64, 64), 128, dtype=torch.uint8)
+    sigmas = torch.tensor([0.0, 0.05, 0.1])
+    noisy = add_noise(images, sigmas, torch.Generator().manual_seed(0))
+    deviations = (noisy - to_unit(images)).flatten(1).std(1)
+    torch.testing.assert_close(deviations, sigmas, atol=0.002, rtol=0)
+    assert torch.equal(noisy[0], to_unit(images[0]))
+
+
+def test_sigmas_are_uniform_over_the_chosen_share() -> None:
+    sigmas = draw_sigmas(np.random.default_rng(0), 4000, share=0.25, largest=0.12)
+    chosen = sigmas[sigmas > 0]
+    assert abs(len(chosen) / 4000 - 0.25) < 0.03
+    assert float(chosen.max()) <= 0.12
+    assert abs(float(chosen.mean()) - 0.06) < 0.005
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"augmix_jsd": 12.0}, "set policy to augmix"),
+        ({"policy": "augmix", "augmix_jsd": 12.0, "mixup_alpha": 0.2}, "set either to 0"),
+        ({"policy": "augmix", "augmix_jsd": 1.0, "cutmix_alpha": 1.0}, "set either to 0"),
+        ({"noise_share": 1.1}, "noise_share"),
+        ({"noise_sigma": 0.0}, "noise_sigma"),
+        ({"mixup_alpha": -1.0}, "mixup_alpha"),
+        ({"policy": "autoaugment"}, "policy"),
+    ],
+)
+def test_impossible_options_are_refused(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        AugmentationConfig(**options)
+
+
+def test_an_empty_mixture_is_no_error() -> None:
+    images, labels = images_of(1).images, torch.tensor([0])
+    boxes = torch.tensor([[0, 0, 4, 4]])
+    mixed, targets = mix(images, labels, MixingDraws(None, boxes), WHOLE, 2)
+    assert torch.equal(mixed, images)
+    assert targets.tolist() == [[1.0, 0.0]]
