@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import nn
 
-WIDTHS = (48, 96, 192, 384)
+WIDTHS = (32, 64, 128, 256)
 """Channels of the stages; each stage after the first halves height and width before it starts."""
 
 

@@ -1,0 +1,146 @@
+"""What training on noise and AugMix buys on corrupted images, and batch-norm adaptation on top.
+
+    python benchmarks/robust_training.py --data DIR --seeds 0 1 2
+
+One and the same small network is trained from scratch plainly, with AugMix, with Gaussian noise,
+and with both, and judged on the nineteen corruptions of the test images; the mixing weight of the
+adaptation is chosen on corrupted validation images. Results are added to docs/results/
+robust_training.json run by run: a killed benchmark goes on where it was. Prints the table of
+docs/robustness.md.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from machine import describe_machine
+
+from cifar100_transfer.config import (
+    AugmentationConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
+from cifar100_transfer.data import ImageSet, channel_statistics, stratified_split
+from cifar100_transfer.data.cifar100 import read_cifar100
+from cifar100_transfer.evaluation.robustness import (
+    measure_accuracy,
+    measure_robustness,
+    predictors_of,
+    rank_source_weights,
+    stratified_subset,
+)
+from cifar100_transfer.training import build_classifier, train
+
+RECIPES = {
+    "plain": AugmentationConfig(),
+    "AugMix": AugmentationConfig(policy="augmix"),
+    "noise": AugmentationConfig(noise_share=0.5),
+    "AugMix and noise": AugmentationConfig(policy="augmix", noise_share=0.5),
+}
+SOURCE_WEIGHTS = (0.0, 0.25, 0.5)
+OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "results" / "robust_training.json"
+
+
+def measure(
+    recipe: str, seed: int, sets: tuple[ImageSet, ImageSet, ImageSet], epochs: int, images: int
+) -> dict[str, Any]:
+    """Train one classifier and judge it."""
+    train_set, validation_set, test_set = sets
+    config = TrainingConfig(
+        epochs=epochs,
+        batch_size=128,
+        optimizer=OptimizerConfig(name="sgd", learning_rate=0.1, weight_decay=5e-4),
+        schedule=ScheduleConfig(name="one_cycle"),
+        augmentation=RECIPES[recipe],
+        label_smoothing=0.1,
+        seed=seed,
+    )
+    normalization = vars(channel_statistics(train_set.images))
+    model = ModelConfig(architecture="express")
+    started = time.perf_counter()
+    classifier = build_classifier(train_set, normalization, model, config)
+    classifier = train(classifier, train_set, validation_set, config).classifier
+    trained = time.perf_counter()
+    validation_set, test_set = (
+        stratified_subset(part, images, 0) for part in (validation_set, test_set)
+    )
+    weight = next(iter(rank_source_weights([classifier], validation_set, SOURCE_WEIGHTS, 0)))
+    predictors = predictors_of([classifier], ["plain", "batch_norm"], weight)
+    table = measure_robustness(predictors, test_set, "test", 0)
+    return {
+        "recipe": recipe,
+        "seed": seed,
+        "epochs": epochs,
+        "images": images,
+        "training_seconds": trained - started,
+        "judging_seconds": time.perf_counter() - trained,
+        "source_weight": weight,
+        "clean": measure_accuracy(predictors, test_set),
+        "corrupted": table.groupby("method")["accuracy"].mean().to_dict(),
+        "per_corruption": {
+            method: rows.groupby("corruption", sort=False)["accuracy"].mean().to_dict()
+            for method, rows in table.groupby("method")
+        },
+    }
+
+
+def summary(runs: list[dict[str, Any]]) -> str:
+    """Return the Markdown table of all runs."""
+    lines = [
+        "| recipe | seeds | clean | corrupted | clean, adapted | corrupted, adapted | gain |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for recipe in RECIPES:
+        own = [run for run in runs if run["recipe"] == recipe]
+        if not own:
+            continue
+        columns = [
+            [run[kind][method] for run in own]
+            for method in ("plain", "batch_norm")
+            for kind in ("clean", "corrupted")
+        ]
+        columns.append([run["corrupted"]["batch_norm"] - run["corrupted"]["plain"] for run in own])
+        cells = " | ".join(_mean(column) for column in columns)
+        lines.append(f"| {recipe} | {len(own)} | {cells} |")
+    return "\n".join(lines)
+
+
+def _mean(values: list[float]) -> str:
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
+
+
+def main() -> None:
+    """Train and judge what is not in the results yet, then print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("data/01_raw"), help="raw_data folder")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--images", type=int, default=1000, help="of validation and of test images")
+    chosen = parser.parse_args()
+    stored = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {"runs": []}
+    official, test_set = read_cifar100(chosen.data)
+    sets = (*stratified_split(official, 0.2, 0), test_set)
+    for seed in chosen.seeds:
+        for recipe in RECIPES:
+            key = (recipe, seed, chosen.epochs, chosen.images)
+            if key in [
+                (run["recipe"], run["seed"], run["epochs"], run["images"]) for run in stored["runs"]
+            ]:
+                continue
+            stored["runs"].append(measure(recipe, seed, sets, chosen.epochs, chosen.images))
+            stored["machine"] = describe_machine()
+            OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+            OUTPUT.write_text(json.dumps(stored, indent=2) + "\n")
+    print(summary(stored["runs"]))
+
+
+if __name__ == "__main__":
+    main()
