@@ -100,6 +100,14 @@ class AugmentationConfig(Settings):
     crop_padding: int = Field(
         4, ge=0, le=64, description="Zero pixels around an image before a random crop; 0: no crop."
     )
+    corruption_share: float = Field(
+        0.0, ge=0, le=1, description="Share of images with one of `corruptions`, at any severity."
+    )
+    corruptions: tuple[str, ...] = Field(
+        ("gaussian_blur", "jpeg_compression", "contrast", "pixelate"),
+        min_length=1,
+        description="Names of some of the nineteen corruptions.",
+    )
     policy: Literal["none", "rand_augment", "trivial_augment", "augmix"] = Field(
         "none", description="Random operations, drawn for every image by itself."
     )
@@ -144,6 +152,16 @@ class AugmentationConfig(Settings):
     mix_share: float = Field(
         1.0, ge=0, le=1, description="Share of images that MixUp or CutMix mixes with another."
     )
+
+    @property
+    def track(self) -> Literal["held_out", "open"]:
+        """Whether training sees any of the nineteen corruptions it is judged on.
+
+        `open` if it does: noise and corruptions, and the policies that change brightness and
+        contrast. `held_out` if it does not.
+        """
+        seen = self.noise_share or self.corruption_share
+        return "open" if seen or self.policy in ("rand_augment", "trivial_augment") else "held_out"
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:

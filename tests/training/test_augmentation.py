@@ -12,11 +12,14 @@ from torch import Tensor
 
 from cifar100_transfer.config import AugmentationConfig
 from cifar100_transfer.data import ImageSet
+from cifar100_transfer.data.corruptions import corrupt
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.training.augmentation import (
     ERASED_AREA,
     MixingDraws,
     add_noise,
+    corrupt_some,
+    draw_corruptions,
     draw_erased,
     draw_mixing,
     draw_sigmas,
@@ -29,9 +32,11 @@ from cifar100_transfer.training.batches import ResidentBatches
 CPU = torch.device("cpu")
 SIZE = 8
 WHOLE = slice(None)
+WHOLE_OF_64 = slice(0, 64)
 
 # One option, or the fewest that go together, for everything beyond crop and flip.
 KINDS: dict[str, dict[str, Any]] = {
+    "corruption": {"corruption_share": 0.5, "corruptions": ("contrast", "pixelate")},
     "rand_augment": {"policy": "rand_augment"},
     "trivial_augment": {"policy": "trivial_augment"},
     "augmix": {"policy": "augmix"},
@@ -42,7 +47,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "mixup": {"mixup_alpha": 0.4},
     "cutmix": {"cutmix_alpha": 1.0},
 }
-KEEPS_BYTES = {"erasing", "cutout", "cutmix"}
+KEEPS_BYTES = {"corruption", "erasing", "cutout", "cutmix"}
 MIXES = {"mixup", "cutmix"}
 
 
@@ -298,3 +303,41 @@ def test_an_empty_mixture_is_no_error() -> None:
     mixed, targets = mix(images, labels, MixingDraws(None, boxes), WHOLE, 2)
     assert torch.equal(mixed, images)
     assert targets.tolist() == [[1.0, 0.0]]
+
+
+def test_the_drawn_images_are_corrupted_and_no_others() -> None:
+    draws = draw_corruptions(np.random.default_rng(0), 64, 0.5, ("contrast", "jpeg_compression"))
+    images = images_of(64, size=16).images
+    corrupted = corrupt_some(images, draws, WHOLE_OF_64)
+    changed = (corrupted != images).flatten(1).any(1)
+    assert changed.tolist() == (draws.kinds >= 0).tolist()
+    assert 16 < int(changed.sum()) < 48
+    for position in changed.nonzero().flatten().tolist():
+        alone = corrupt(
+            images[position : position + 1],
+            draws.names[draws.kinds[position]],
+            int(draws.severities[position]),
+            seed=0,
+        )
+        assert torch.equal(corrupted[position], alone[0])
+
+
+def test_an_unknown_corruption_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"'smoke' is no corruption: take some of gaussian_noise"):
+        ResidentBatches(images_of(8), AugmentationConfig(corruptions=("smoke",)), 8, CPU)
+
+
+@pytest.mark.parametrize(
+    ("options", "track"),
+    [
+        ({}, "held_out"),
+        ({"policy": "augmix", "mixup_alpha": 0.2, "erasing_share": 0.5}, "held_out"),
+        ({"policy": "rand_augment"}, "open"),
+        ({"policy": "augmix", "noise_share": 0.1}, "open"),
+        ({"corruption_share": 0.1}, "open"),
+    ],
+)
+def test_the_track_says_whether_training_sees_the_corruptions(
+    options: dict[str, Any], track: str
+) -> None:
+    assert AugmentationConfig(**options).track == track

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cifar100_transfer.config import AugmentationConfig
+from cifar100_transfer.data.corruptions import SEVERITIES, corrupt
 
 from .policies import STRENGTHS, apply_policy, augmix, draw_mixture, draw_policy
 
@@ -27,7 +28,7 @@ ERASED_ASPECT = 0.3
 over height (Zhong et al., 2020)."""
 
 _ATTEMPTS = 10
-_KINDS = ("policy", "second view", "noise", "erasing", "cutout", "mixing", "pixels")
+_KINDS = ("policy", "second view", "noise", "erasing", "cutout", "mixing", "pixels", "corruption")
 
 
 class EpochAugmentation:
@@ -59,6 +60,10 @@ class EpochAugmentation:
         self._config = config
         self._classes = classes
         self._mean_color = mean_color.view(1, 3, 1, 1)
+        if config.corruption_share:
+            self._corruptions = draw_corruptions(
+                generator("corruption"), count, config.corruption_share, config.corruptions
+            )
         magnitude = config.policy_magnitude
         if config.policy == "augmix":
             kinds = ("policy", "second view") if config.augmix_jsd else ("policy",)
@@ -97,6 +102,8 @@ class EpochAugmentation:
             mixed, float32 [B, classes] of which every row sums to one.
         """
         config = self._config
+        if config.corruption_share:
+            images = corrupt_some(images, self._corruptions, part)
         if config.augmix_jsd:
             unit = to_unit(images)
             views = [self._disturb(augmix(unit, draws, part), part) for draws in self._mixtures]
@@ -128,6 +135,67 @@ class EpochAugmentation:
 def to_unit(images: Tensor) -> Tensor:
     """Return uint8 images as float32 in [0, 1], and float ones as they are."""
     return images if images.is_floating_point() else images.float().div_(255)
+
+
+@dataclass(frozen=True)
+class CorruptionDraws:
+    """Which corruption every image undergoes.
+
+    Attributes:
+        names: the corruptions there are.
+        kinds: int64 [N], index into `names`; -1 where nothing is done.
+        severities: int64 [N], 1 to 5.
+        seed: of what is random within the corruptions.
+    """
+
+    names: tuple[str, ...]
+    kinds: NDArray[np.int64]
+    severities: NDArray[np.int64]
+    seed: int
+
+
+def draw_corruptions(
+    generator: np.random.Generator, count: int, share: float, names: tuple[str, ...]
+) -> CorruptionDraws:
+    """Draw which images are corrupted, by what, and how severely, all with equal probability.
+
+    Args:
+        generator: gives all randomness.
+        count: number of images.
+        share: part of the images that is corrupted.
+        names: some of the nineteen corruptions.
+    """
+    chosen = generator.random(count) < share
+    return CorruptionDraws(
+        names,
+        np.where(chosen, generator.integers(len(names), size=count), -1),
+        generator.integers(1, len(SEVERITIES) + 1, size=count),
+        int(generator.integers(1 << 31)),
+    )
+
+
+def corrupt_some(images: Tensor, draws: CorruptionDraws, part: slice) -> Tensor:
+    """Corrupt the images of a batch that were drawn for it.
+
+    Args:
+        images: uint8 [B, 3, H, W].
+        draws: of all images of the epoch.
+        part: which of the draws belong to these images.
+
+    Returns:
+        New uint8 [B, 3, H, W].
+    """
+    corrupted = images.clone()
+    kinds, severities = draws.kinds[part], draws.severities[part]
+    for kind, severity in sorted(set(zip(kinds.tolist(), severities.tolist(), strict=True))):
+        if kind >= 0:
+            alike = np.flatnonzero((kinds == kind) & (severities == severity))
+            where = torch.from_numpy(alike).to(images.device)
+            # The first index makes every batch draw anew.
+            corrupted[where] = corrupt(
+                images[where], draws.names[kind], severity, draws.seed, first_index=part.start
+            )
+    return corrupted
 
 
 def draw_sigmas(generator: np.random.Generator, count: int, share: float, largest: float) -> Tensor:
