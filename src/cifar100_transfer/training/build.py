@@ -47,8 +47,8 @@ def build_classifier(
             coarse_names=images.coarse_names,
             coarse_of_class=images.coarse_of_class,
             recipe={
-                "model": model.model_dump(),
-                "training": training.model_dump(),
+                "model": model.model_dump(mode="json"),
+                "training": training.model_dump(mode="json"),
                 "track": training.augmentation.track,
             },
         )
