@@ -6,7 +6,7 @@ them by hand. Unknown names are refused, so a misspelt parameter can't be silent
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 class Settings(BaseModel):
@@ -63,14 +63,44 @@ class ModelConfig(Settings):
 
 
 class OptimizerConfig(Settings):
-    """The optimiser. Defaults: Adam as the seed report used it."""
+    """The optimiser. Defaults: Adam as the seed report used it.
 
-    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="`sgd` is with Nesterov.")
+    What each option does and costs: `docs/training.md`.
+    """
+
+    name: Literal["adam", "adamw", "sgd", "muon"] = Field(
+        "adam",
+        description="`sgd` is with Nesterov. `muon` takes the filters and matrices but the head's, "
+        "`adamw` the other parameters.",
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(
-        0.0, ge=0, description="L2 penalty (`adam`, `sgd`) or decoupled decay (`adamw`)."
+        0.0, ge=0, description="L2 penalty (`adam`, `sgd`) or decoupled decay (`adamw`, `muon`)."
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of `sgd`.")
+    decay_norms_and_biases: bool = Field(
+        True, description="Whether the decay is on parameters of one dimension, too."
+    )
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="Momentum of `sgd` and `muon`; Muon's source: 0.95."
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Factor of the learning rate from each layer to the one before; head: 1.",
+    )
+    head_multiplier: float = Field(
+        1.0, gt=0, description="Factor of the learning rate of the last layer."
+    )
+    clip_norm: float | None = Field(
+        None, gt=0, description="Largest norm of all gradients together; null: not clipped."
+    )
+    sam_radius: float = Field(
+        0.0,
+        ge=0,
+        description="Sharpness-aware minimisation looks this far for a higher loss; 0: it doesn't. "
+        "Doubles the work; paper: 0.05.",
+    )
 
 
 class ScheduleConfig(Settings):
@@ -168,7 +198,28 @@ class TrainingConfig(Settings):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of the target spread over all classes."
     )
+    accumulation_steps: int = Field(
+        1,
+        ge=1,
+        description="Parts into which a batch is cut; their gradients add up to the same step.",
+    )
+    frozen_epochs: int = Field(
+        0, ge=0, description="First epochs in which only the last layer is trained."
+    )
     seed: int = Field(0, ge=0, description="Seed of initial weights, order and augmentation.")
+
+    @field_validator("accumulation_steps")
+    @classmethod
+    def _check_accumulation(cls, steps: int, info: ValidationInfo) -> int:
+        optimizer = info.data.get("optimizer")
+        if steps > 1 and optimizer and optimizer.sam_radius:
+            raise ValueError(
+                "optimizer.sam_radius needs the gradient of the whole batch first: "
+                "set accumulation_steps to 1 or sam_radius to 0"
+            )
+        if steps > info.data.get("batch_size", steps):
+            raise ValueError("a batch has no more parts than images: raise batch_size")
+        return steps
 
 
 RobustnessMethod = Literal["plain", "batch_norm", "tta", "batch_norm_tta"]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         architectures,
         build_network,
         check_architecture,
+        head_name,
         load_backbone,
         zero_init_residual,
     )
@@ -23,6 +24,7 @@ _HOMES = {
     "architectures": "backbones",
     "build_network": "backbones",
     "check_architecture": "backbones",
+    "head_name": "backbones",
     "load_backbone": "backbones",
     "zero_init_residual": "backbones",
     "Classifier": "classifier",
@@ -42,6 +44,7 @@ __all__ = [
     "build_network",
     "check_architecture",
     "choose_device",
+    "head_name",
     "load_backbone",
     "load_classifier",
     "predict_logits",

@@ -21,7 +21,9 @@ from cifar100_transfer.models import Classifier, predict_logits
 
 from .batches import ResidentBatches, epoch_seed
 from .checkpoint import ResumePoint, digest, identify, load_resume_point, save_resume_point
-from .optimization import build_optimizer, learning_rate_factor, set_learning_rate
+from .objective import batch_loss, hits
+from .optimization import Optimizer, ascended, batch_norms, learning_rate_factor
+from .parameter_groups import head_parameters
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +125,7 @@ def train(
     classifier.to(device)
     batches = ResidentBatches(train_set, config.augmentation, config.batch_size, device)
     validation = validation_set.images.to(device), validation_set.labels.to(device)
-    optimizer = build_optimizer(classifier.parameters(), config.optimizer, device)
+    optimizer = Optimizer(classifier.network, config.optimizer)
     history: list[EpochRecord] = []
     best_weights: dict[str, torch.Tensor] = {}
     identity = identify(
@@ -171,13 +173,14 @@ def train(
             if on_epoch:
                 on_epoch(record)
     classifier.load_state_dict(best_weights)
+    classifier.requires_grad_(True)
     return TrainingResult(classifier.cpu().eval(), history)
 
 
 def _run_epoch(
     classifier: Classifier,
     batches: ResidentBatches,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     config: TrainingConfig,
     epoch: int,
     validation: tuple[torch.Tensor, torch.Tensor],
@@ -194,7 +197,7 @@ def _run_epoch(
         train_accuracy=train_accuracy,
         validation_loss=float(nn.functional.cross_entropy(logits, labels)),
         validation_accuracy=int((logits.argmax(1) == labels).sum()) / len(labels),
-        learning_rate=optimizer.param_groups[0]["lr"],
+        learning_rate=optimizer.learning_rate,
         seconds=seconds,
         images_per_second=batches.images / seconds,
     )
@@ -215,17 +218,25 @@ def _check(
             f"training.batch_size={config.batch_size} is larger than the training set "
             f"({len(train_set)} images): make it smaller"
         )
-    smallest_batch = len(train_set) % config.batch_size or config.batch_size
-    # Every batch normalisation of torch derives from this class, which has no public name.
-    if smallest_batch == 1 and any(
-        isinstance(module, nn.modules.batchnorm._BatchNorm) for module in classifier.modules()
-    ):
+    if 1 in _part_sizes(len(train_set), config) and batch_norms(classifier):
+        parts = f" in {config.accumulation_steps} parts" if config.accumulation_steps > 1 else ""
         raise UserError(
-            f"training.batch_size={config.batch_size} leaves a batch of one image of "
-            f"{len(train_set)}, which batch normalisation can't take: change it by one"
+            f"training.batch_size={config.batch_size}{parts} leaves one image of "
+            f"{len(train_set)} alone, which batch normalisation can't take: change it by one"
         )
     if len(validation_set) == 0:
         raise UserError("the validation set is empty: raise split.validation_share")
+
+
+def _part_sizes(images: int, config: TrainingConfig) -> set[int]:
+    """Return how many images pass the network together in an epoch."""
+    part = _part_size(config)
+    batches = {min(images, config.batch_size), images % config.batch_size} - {0}
+    return {size for batch in batches for size in (min(batch, part), batch % part)} - {0}
+
+
+def _part_size(config: TrainingConfig) -> int:
+    return math.ceil(config.batch_size / config.accumulation_steps)
 
 
 def _check_finite(record: EpochRecord) -> None:
@@ -241,7 +252,7 @@ def _check_finite(record: EpochRecord) -> None:
 def _train_epoch(
     classifier: Classifier,
     batches: ResidentBatches,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     config: TrainingConfig,
     epoch: int,
 ) -> tuple[float, float]:
@@ -249,26 +260,65 @@ def _train_epoch(
     # Dropout draws from the global generators; seeding them keeps the epoch a pure function.
     torch.manual_seed(epoch_seed(config.seed, epoch))
     classifier.train()
-    criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+    if epoch <= config.frozen_epochs:
+        _freeze_backbone(classifier.network)
+    else:
+        classifier.requires_grad_(True)
     device = classifier.mean.device
     # Sums stay on the device: reading them at every step would make the GPU wait.
     loss_sum = torch.zeros((), device=device)
     correct = torch.zeros((), device=device, dtype=torch.int64)
     count = 0
     step = (epoch - 1) * len(batches)
-    for images, labels in batches.epoch(config.seed, epoch):
+    for images, targets in batches.epoch(config.seed, epoch):
         factor = learning_rate_factor(config.schedule, step, len(batches), config.epochs)
-        set_learning_rate(optimizer, config.optimizer.learning_rate * factor)
-        logits = classifier(images)
-        loss = criterion(logits, labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        optimizer.set_learning_rate(factor)
+        optimizer.zero_grad()
+        loss, right = _add_gradients(classifier, images, targets, config)
+        if config.optimizer.sam_radius:
+            with ascended(classifier.network, config.optimizer.sam_radius):
+                optimizer.zero_grad()
+                _add_gradients(classifier, images, targets, config)
         optimizer.step()
-        loss_sum += loss.detach() * len(labels)
-        correct += (logits.detach().argmax(1) == labels).sum()
-        count += len(labels)
+        loss_sum += loss * len(targets)
+        correct += right
+        count += len(targets)
         step += 1
     return float(loss_sum) / count, int(correct) / count
+
+
+def _add_gradients(
+    classifier: Classifier, images: torch.Tensor, targets: torch.Tensor, config: TrainingConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add a batch's gradients to those of the parameters, part by part.
+
+    Args:
+        classifier: in training mode.
+        images: [B, 3, H, W], or [views, B, 3, H, W] of several views of each image.
+        targets: labels int64 [B], or shares of the classes float [B, classes].
+        config: the recipe.
+
+    Returns:
+        The batch's mean loss and its number of right answers, on the device.
+    """
+    losses, right = [], []
+    size = _part_size(config)
+    for part, wanted in zip(torch.split(images, size, -4), torch.split(targets, size), strict=True):
+        logits = classifier(part.flatten(0, -4)).unflatten(0, part.shape[:-3])
+        loss = batch_loss(logits, wanted, config) * (len(wanted) / len(targets))
+        torch.autograd.backward(loss)
+        losses.append(loss.detach())
+        right.append(hits(logits.detach(), wanted))
+    return torch.stack(losses).sum(), torch.stack(right).sum()
+
+
+def _freeze_backbone(network: nn.Module) -> None:
+    """Leave everything but the head as it is: parameters, and the statistics of batch norms."""
+    head = set(head_parameters(network))
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in head)
+    for norm in batch_norms(network):
+        norm.eval()
 
 
 def _describe(record: EpochRecord) -> str:
