@@ -25,12 +25,21 @@ class SplitConfig(Settings):
 
 
 class ComputeConfig(Settings):
-    """Where tensors live. Results may differ in the last digits between devices."""
+    """Where and how tensors are computed. Results may differ in the last digits between devices."""
 
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="`auto` takes a CUDA GPU, else Apple's MPS, else the CPU.",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32",
+        description="Of training steps; `auto` takes bfloat16 where the hardware has matrix units "
+        "for it. Weights stay float32.",
+    )
+    compile: bool = Field(
+        False,
+        description="Train through torch.compile; on CUDA with CUDA graphs. Needs a C++ compiler.",
     )
 
 
@@ -187,6 +196,29 @@ class AugmentationConfig(Settings):
         return self
 
 
+class AveragingConfig(Settings):
+    """A mean of the weights over the training; where there is one, it is judged and kept."""
+
+    name: Literal["none", "ema", "swa"] = Field(
+        "none",
+        description="`ema`: exponential mean over all steps; `swa`: plain mean over the ends of "
+        "the last epochs, with the statistics of batch norms measured anew.",
+    )
+    ema_decay: float = Field(
+        0.999, gt=0, lt=1, description="`ema`: weight of the past at every step."
+    )
+    swa_start: float = Field(
+        0.75, ge=0, lt=1, description="`swa`: part of the epochs before the first that counts."
+    )
+    swa_factor: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="`swa`: share of the peak learning rate that is held from there on; null: the "
+        "schedule goes on.",
+    )
+
+
 class TrainingConfig(Settings):
     """One training recipe. Defaults: part 1 of the seed report."""
 
@@ -206,7 +238,29 @@ class TrainingConfig(Settings):
     frozen_epochs: int = Field(
         0, ge=0, description="First epochs in which only the last layer is trained."
     )
+    averaging: AveragingConfig = AveragingConfig()
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Epochs without a better validation accuracy that end the training; null: none "
+        "do.",
+    )
+    progressive_sizes: tuple[
+        tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[int, Field(ge=8, le=1024)]], ...
+    ] = Field(
+        (),
+        description="Pairs of a share of the epochs and the pixels that training images are "
+        "resized to until then, such as [0.5, 24]; afterwards they are as large as at validation.",
+    )
     seed: int = Field(0, ge=0, description="Seed of initial weights, order and augmentation.")
+
+    @field_validator("progressive_sizes")
+    @classmethod
+    def _check_order(cls, sizes: tuple[tuple[float, int], ...]) -> tuple[tuple[float, int], ...]:
+        shares = [share for share, _ in sizes]
+        if shares != sorted(set(shares)):
+            raise ValueError("the shares of the epochs must rise")
+        return sizes
 
     @field_validator("accumulation_steps")
     @classmethod

@@ -23,7 +23,10 @@ def test_the_spec_tells_images_and_recipe(image_set: ImageSet) -> None:
     assert spec.input_size == image_set.image_size == (12, 12)
     assert (spec.architecture, spec.dropout, spec.image_size) == ("simple_cnn", 0.25, None)
     assert (spec.mean, spec.std) == ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
-    assert spec.recipe == {"model": model.model_dump(), "training": TRAINING.model_dump()}
+    assert spec.recipe == {
+        "model": model.model_dump(mode="json"),
+        "training": TRAINING.model_dump(mode="json"),
+    }
     assert type(spec).from_json(spec.to_json()) == spec
 
 

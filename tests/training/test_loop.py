@@ -80,7 +80,7 @@ def test_the_best_epochs_weights_are_returned(
     def spoiling_rate(_: ScheduleConfig, step: int, steps_per_epoch: int, __: int) -> float:
         return 1.0 if step < 5 * steps_per_epoch else 1e4
 
-    monkeypatch.setattr("cifar100_transfer.training.loop.learning_rate_factor", spoiling_rate)
+    monkeypatch.setattr("cifar100_transfer.training.steps.learning_rate_factor", spoiling_rate)
     result = run(sets, recipe(epochs=6))
     accuracies = [record.validation_accuracy for record in result.history]
     assert accuracies[-1] < max(accuracies)

@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from cifar100_transfer.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+from cifar100_transfer.config import (
+    AveragingConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.training import EpochRecord, TrainingResult, train
 from tests.training.tiny import Sets, recipe, results, tiny_classifier
@@ -54,6 +59,9 @@ RECIPES = {
     },
     "frozen": {"frozen_epochs": 2},
     "accumulation": {"accumulation_steps": 3},
+    "ema": {"averaging": AveragingConfig(name="ema", ema_decay=0.9)},
+    "swa": {"averaging": AveragingConfig(name="swa", swa_start=0.4, swa_factor=0.5)},
+    "sizes": {"progressive_sizes": ((0.4, 9), (0.7, 10))},
 }
 
 
@@ -98,6 +106,8 @@ def test_every_option_makes_a_difference(sets: Sets, name: str) -> None:
         ({"optimizer": OptimizerConfig(name="muon")}, "training.optimizer.name was 'adam'"),
         ({"frozen_epochs": 1}, "training.frozen_epochs was 0 and is 1"),
         ({"seed": 1}, "training.seed was 0 and is 1"),
+        ({"averaging": AveragingConfig(name="ema")}, "averaging.name was 'none' and is 'ema'"),
+        ({"progressive_sizes": [(0.5, 9)]}, "training.progressive_sizes was [] and is [[0.5, 9]]"),
     ],
 )
 def test_a_changed_recipe_starts_anew_and_says_what_changed(
@@ -122,6 +132,38 @@ def test_a_damaged_resume_point_is_not_used(
     file.write_bytes(file.read_bytes()[:-100])
     assert results(run(sets, config, tmp_path)) == results(whole)
     assert "is not used: it is damaged" in caplog.text
+
+
+def test_another_precision_starts_anew(
+    sets: Sets, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = recipe(epochs=1)
+    run(sets, config, tmp_path)
+    train(
+        tiny_classifier(sets[0], config),
+        *sets,
+        config,
+        resume_folder=tmp_path,
+        precision=torch.bfloat16,
+    )
+    assert "precision was 'torch.float32' and is 'torch.bfloat16'" in caplog.text
+
+
+def test_patience_that_is_over_stays_over(sets: Sets, tmp_path: Path) -> None:
+    rate = OptimizerConfig(name="sgd", learning_rate=1e-30)
+    config = recipe(epochs=9, patience=2, optimizer=rate)
+    seen: list[int] = []
+    whole = run(sets, config, tmp_path)
+    assert len(whole.history) == whole.best.epoch + 2 < 9
+    again = train(
+        tiny_classifier(sets[0], config),
+        *sets,
+        config,
+        resume_folder=tmp_path,
+        on_epoch=lambda record: seen.append(record.epoch),
+    )
+    assert not seen
+    assert results(again) == results(whole)
 
 
 def test_a_finished_run_is_not_trained_again(sets: Sets, tmp_path: Path) -> None:

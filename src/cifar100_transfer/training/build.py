@@ -46,7 +46,10 @@ def build_classifier(
             dropout=model.dropout,
             coarse_names=images.coarse_names,
             coarse_of_class=images.coarse_of_class,
-            recipe={"model": model.model_dump(), "training": training.model_dump()},
+            recipe={
+                "model": model.model_dump(mode="json"),
+                "training": training.model_dump(mode="json"),
+            },
         )
     )
     if model.zero_init_residual:
