@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         zero_init_residual,
     )
     from .classifier import Classifier, ClassifierSpec, load_classifier, save_classifier
-    from .device import choose_device
+    from .device import choose_device, choose_precision
     from .inference import predict_logits
     from .simple_cnn import SimpleCNN
 
@@ -32,6 +32,7 @@ _HOMES = {
     "load_classifier": "classifier",
     "save_classifier": "classifier",
     "choose_device": "device",
+    "choose_precision": "device",
     "predict_logits": "inference",
     "SimpleCNN": "simple_cnn",
 }
@@ -44,6 +45,7 @@ __all__ = [
     "build_network",
     "check_architecture",
     "choose_device",
+    "choose_precision",
     "head_name",
     "load_backbone",
     "load_classifier",
