@@ -59,7 +59,7 @@ def test_views_that_exclude_one_another_diverge_most() -> None:
 
 def test_views_are_held_together_by_the_given_weight() -> None:
     views = torch.stack([LOGITS, LOGITS.roll(1, 0), LOGITS.roll(1, 1)])
-    augmentation = AugmentationConfig(augmix_jsd=12.0)
+    augmentation = AugmentationConfig(policy="augmix", augmix_jsd=12.0)
     loss = batch_loss(views, LABELS, recipe(augmentation=augmentation))
     expected = F.cross_entropy(LOGITS, LABELS) + 12 * jensen_shannon(views.softmax(-1))
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)

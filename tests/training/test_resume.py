@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cifar100_transfer.config import (
+    AugmentationConfig,
     AveragingConfig,
     OptimizerConfig,
     ScheduleConfig,
@@ -61,6 +62,8 @@ RECIPES = {
     "accumulation": {"accumulation_steps": 3},
     "ema": {"averaging": AveragingConfig(name="ema", ema_decay=0.9)},
     "swa": {"averaging": AveragingConfig(name="swa", swa_start=0.4, swa_factor=0.5)},
+    "augmix": {"augmentation": AugmentationConfig(policy="augmix", augmix_jsd=12.0)},
+    "mixed": {"augmentation": AugmentationConfig(mixup_alpha=0.4, cutmix_alpha=1.0)},
     "sizes": {"progressive_sizes": ((0.4, 9), (0.7, 10))},
 }
 
