@@ -6,7 +6,7 @@ them by hand. Unknown names are refused, so a misspelt parameter can't be silent
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 class Settings(BaseModel):
@@ -25,12 +25,21 @@ class SplitConfig(Settings):
 
 
 class ComputeConfig(Settings):
-    """Where tensors live. Results may differ in the last digits between devices."""
+    """Where and how tensors are computed. Results may differ in the last digits between devices."""
 
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="`auto` takes a CUDA GPU, else Apple's MPS, else the CPU.",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32",
+        description="Of training steps; `auto` takes bfloat16 where the hardware has matrix units "
+        "for it. Weights stay float32.",
+    )
+    compile: bool = Field(
+        False,
+        description="Train through torch.compile; on CUDA with CUDA graphs. Needs a C++ compiler.",
     )
 
 
@@ -63,14 +72,44 @@ class ModelConfig(Settings):
 
 
 class OptimizerConfig(Settings):
-    """The optimiser. Defaults: Adam as the seed report used it."""
+    """The optimiser. Defaults: Adam as the seed report used it.
 
-    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="`sgd` is with Nesterov.")
+    What each option does and costs: `docs/training.md`.
+    """
+
+    name: Literal["adam", "adamw", "sgd", "muon"] = Field(
+        "adam",
+        description="`sgd` is with Nesterov. `muon` takes the filters and matrices but the head's, "
+        "`adamw` the other parameters.",
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(
-        0.0, ge=0, description="L2 penalty (`adam`, `sgd`) or decoupled decay (`adamw`)."
+        0.0, ge=0, description="L2 penalty (`adam`, `sgd`) or decoupled decay (`adamw`, `muon`)."
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of `sgd`.")
+    decay_norms_and_biases: bool = Field(
+        True, description="Whether the decay is on parameters of one dimension, too."
+    )
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="Momentum of `sgd` and `muon`; Muon's source: 0.95."
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Factor of the learning rate from each layer to the one before; head: 1.",
+    )
+    head_multiplier: float = Field(
+        1.0, gt=0, description="Factor of the learning rate of the last layer."
+    )
+    clip_norm: float | None = Field(
+        None, gt=0, description="Largest norm of all gradients together; null: not clipped."
+    )
+    sam_radius: float = Field(
+        0.0,
+        ge=0,
+        description="Sharpness-aware minimisation looks this far for a higher loss; 0: it doesn't. "
+        "Doubles the work; paper: 0.05.",
+    )
 
 
 class ScheduleConfig(Settings):
@@ -175,6 +214,29 @@ class AugmentationConfig(Settings):
         return self
 
 
+class AveragingConfig(Settings):
+    """A mean of the weights over the training; where there is one, it is judged and kept."""
+
+    name: Literal["none", "ema", "swa"] = Field(
+        "none",
+        description="`ema`: exponential mean over all steps; `swa`: plain mean over the ends of "
+        "the last epochs, with the statistics of batch norms measured anew.",
+    )
+    ema_decay: float = Field(
+        0.999, gt=0, lt=1, description="`ema`: weight of the past at every step."
+    )
+    swa_start: float = Field(
+        0.75, ge=0, lt=1, description="`swa`: part of the epochs before the first that counts."
+    )
+    swa_factor: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="`swa`: share of the peak learning rate that is held from there on; null: the "
+        "schedule goes on.",
+    )
+
+
 class TrainingConfig(Settings):
     """One training recipe. Defaults: part 1 of the seed report."""
 
@@ -186,7 +248,50 @@ class TrainingConfig(Settings):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of the target spread over all classes."
     )
+    accumulation_steps: int = Field(
+        1,
+        ge=1,
+        description="Parts into which a batch is cut; their gradients add up to the same step.",
+    )
+    frozen_epochs: int = Field(
+        0, ge=0, description="First epochs in which only the last layer is trained."
+    )
+    averaging: AveragingConfig = AveragingConfig()
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Epochs without a better validation accuracy that end the training; null: none "
+        "do.",
+    )
+    progressive_sizes: tuple[
+        tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[int, Field(ge=8, le=1024)]], ...
+    ] = Field(
+        (),
+        description="Pairs of a share of the epochs and the pixels that training images are "
+        "resized to until then, such as [0.5, 24]; afterwards they are as large as at validation.",
+    )
     seed: int = Field(0, ge=0, description="Seed of initial weights, order and augmentation.")
+
+    @field_validator("progressive_sizes")
+    @classmethod
+    def _check_order(cls, sizes: tuple[tuple[float, int], ...]) -> tuple[tuple[float, int], ...]:
+        shares = [share for share, _ in sizes]
+        if shares != sorted(set(shares)):
+            raise ValueError("the shares of the epochs must rise")
+        return sizes
+
+    @field_validator("accumulation_steps")
+    @classmethod
+    def _check_accumulation(cls, steps: int, info: ValidationInfo) -> int:
+        optimizer = info.data.get("optimizer")
+        if steps > 1 and optimizer and optimizer.sam_radius:
+            raise ValueError(
+                "optimizer.sam_radius needs the gradient of the whole batch first: "
+                "set accumulation_steps to 1 or sam_radius to 0"
+            )
+        if steps > info.data.get("batch_size", steps):
+            raise ValueError("a batch has no more parts than images: raise batch_size")
+        return steps
 
 
 RobustnessMethod = Literal["plain", "batch_norm", "tta", "batch_norm_tta"]

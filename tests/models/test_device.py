@@ -1,10 +1,10 @@
-"""Which device is taken on machines of all kinds."""
+"""Which device and precision are taken on machines of all kinds."""
 
 import pytest
 import torch
 
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import choose_device
+from cifar100_transfer.models import choose_device, choose_precision
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,26 @@ def test_the_device_is_there_or_named(
             choose_device(name)
     else:
         assert choose_device(name) == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "units", "expected"),
+    [
+        ("auto", "cuda", True, torch.bfloat16),
+        ("auto", "cuda", False, torch.float32),
+        ("auto", "cpu", True, torch.bfloat16),
+        ("auto", "cpu", False, torch.float32),
+        ("auto", "mps", True, torch.float32),
+        ("bfloat16", "cpu", False, torch.bfloat16),
+        ("float32", "cuda", True, torch.float32),
+    ],
+)
+def test_bfloat16_is_taken_where_the_hardware_has_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, device: str, units: bool, expected: torch.dtype
+) -> None:
+    def supported(including_emulation: bool) -> bool:
+        return units or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": units})
+    assert choose_precision(name, torch.device(device)) == expected

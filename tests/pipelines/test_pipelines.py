@@ -128,7 +128,7 @@ def test_a_failed_run_goes_on_and_a_finished_one_leaves_no_resume_point(
     from cifar100_transfer.training import loop
 
     epochs = 0
-    train_epoch = loop._train_epoch
+    train_epoch = loop.train_epoch
 
     def counting(*args: object) -> tuple[float, float]:
         nonlocal epochs
@@ -138,7 +138,7 @@ def test_a_failed_run_goes_on_and_a_finished_one_leaves_no_resume_point(
     def broken(*_args: object) -> None:
         raise RuntimeError("the power failed")
 
-    monkeypatch.setattr(loop, "_train_epoch", counting)
+    monkeypatch.setattr(loop, "train_epoch", counting)
     with monkeypatch.context() as patch:
         patch.setattr(prediction, "predict", broken)
         with pytest.raises(RuntimeError, match="the power failed"):

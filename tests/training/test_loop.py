@@ -1,6 +1,7 @@
 """Training: it learns, it repeats itself to the bit, and it returns its best epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -17,19 +18,11 @@ from cifar100_transfer.data import ImageSet, channel_statistics
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, predict_logits
 from cifar100_transfer.training import EpochRecord, TrainingResult, build_classifier, train
+from cifar100_transfer.training.batches import ResidentBatches
+from tests.training.tiny import recipe, results, tiny_classifier
 
 MODEL = ModelConfig(architecture="simple_cnn")
 MakeImageSet = Callable[..., ImageSet]
-
-
-def recipe(**changes: object) -> TrainingConfig:
-    settings = {
-        "epochs": 3,
-        "batch_size": 16,
-        "augmentation": AugmentationConfig(crop_padding=1),
-        "schedule": ScheduleConfig(name="constant"),
-    }
-    return TrainingConfig(**(settings | changes))
 
 
 @pytest.fixture
@@ -50,14 +43,6 @@ def run(
     sets: tuple[ImageSet, ImageSet], config: TrainingConfig, model: ModelConfig = MODEL
 ) -> TrainingResult:
     return train(build(sets[0], config, model), *sets, config)
-
-
-def results(result: TrainingResult) -> list[tuple[float, ...]]:
-    """Return the history without the columns that time makes."""
-    return [
-        (r.train_loss, r.train_accuracy, r.validation_loss, r.validation_accuracy, r.learning_rate)
-        for r in result.history
-    ]
 
 
 def same_weights(first: nn.Module, second: nn.Module) -> bool:
@@ -95,7 +80,7 @@ def test_the_best_epochs_weights_are_returned(
     def spoiling_rate(_: ScheduleConfig, step: int, steps_per_epoch: int, __: int) -> float:
         return 1.0 if step < 5 * steps_per_epoch else 1e4
 
-    monkeypatch.setattr("cifar100_transfer.training.loop.learning_rate_factor", spoiling_rate)
+    monkeypatch.setattr("cifar100_transfer.training.steps.learning_rate_factor", spoiling_rate)
     result = run(sets, recipe(epochs=6))
     accuracies = [record.validation_accuracy for record in result.history]
     assert accuracies[-1] < max(accuracies)
@@ -213,6 +198,82 @@ def test_a_diverging_training_is_a_user_error(
     )
     with pytest.raises(UserError, match=r"lower training\.optimizer\.learning_rate"):
         run(sets, config)
+
+
+def tiny_run(sets: tuple[ImageSet, ImageSet], config: TrainingConfig) -> TrainingResult:
+    return train(tiny_classifier(sets[0], config), *sets, config)
+
+
+def test_frozen_epochs_train_the_head_alone(sets: tuple[ImageSet, ImageSet]) -> None:
+    config = recipe(epochs=2, frozen_epochs=2, optimizer=OptimizerConfig(weight_decay=0.1))
+    before = tiny_classifier(sets[0], config).network.state_dict()
+    result = tiny_run(sets, config)
+    for key, value in result.classifier.network.state_dict().items():
+        assert torch.equal(value, before[key]) == (not key.startswith("head.")), key
+    assert all(parameter.requires_grad for parameter in result.classifier.parameters())
+
+
+def test_the_backbone_learns_after_its_frozen_epochs(sets: tuple[ImageSet, ImageSet]) -> None:
+    config = recipe(epochs=2, frozen_epochs=1, optimizer=OptimizerConfig(learning_rate=0.01))
+    before = tiny_classifier(sets[0], config).network.state_dict()
+    result = tiny_run(sets, config)
+    assert result.best.epoch == 2
+    after = result.classifier.network.state_dict()
+    assert not torch.equal(after["stem.weight"], before["stem.weight"])
+    assert not torch.equal(after["norm.running_mean"], before["norm.running_mean"])
+
+
+def test_a_batch_in_parts_is_the_same_batch(sets: tuple[ImageSet, ImageSet]) -> None:
+    """Batch normalisation would see the parts, dropout would draw anew."""
+    histories = []
+    for steps in (1, 2, 5):
+        config = recipe(epochs=2, batch_size=16, accumulation_steps=steps, label_smoothing=0.1)
+        classifier = tiny_classifier(sets[0], config, batch_norm=False, dropout=0.0)
+        histories.append(results(train(classifier, *sets, config)))
+    for history in histories[1:]:
+        for found, expected in zip(history, histories[0], strict=True):
+            assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_mixed_targets_and_views_are_trained_on(
+    sets: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What batches may yield: labels or shares of classes, one image or several views of it."""
+    config = recipe(epochs=1, batch_size=15)
+    plain = tiny_run(sets, config)
+    cut = ResidentBatches.epoch
+
+    def mixed(self: ResidentBatches, seed: int, epoch: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        for images, labels in cut(self, seed, epoch):
+            yield images / 255, nn.functional.one_hot(labels, 6).float()
+
+    def views(self: ResidentBatches, seed: int, epoch: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        for images, labels in cut(self, seed, epoch):
+            yield torch.stack([images, images.flip(-1), images.flip(-2)]), labels
+
+    monkeypatch.setattr(ResidentBatches, "epoch", mixed)
+    for found, expected in zip(results(tiny_run(sets, config)), results(plain), strict=True):
+        assert found == pytest.approx(expected, rel=1e-3)
+    monkeypatch.setattr(ResidentBatches, "epoch", views)
+    assert tiny_run(sets, recipe(epochs=1, batch_size=15, accumulation_steps=2)).history
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"accumulation_steps": 17}, "no more parts than images"),
+        ({"accumulation_steps": 2, "optimizer": {"sam_radius": 0.1}}, "whole batch first"),
+    ],
+)
+def test_combinations_that_make_no_sense_are_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        recipe(**change)
+
+
+def test_a_part_of_one_image_cannot_be_batch_normalised(sets: tuple[ImageSet, ImageSet]) -> None:
+    config = recipe(batch_size=9, accumulation_steps=2)  # a last batch of 6, in parts of 5 and 1
+    with pytest.raises(UserError, match=r"batch_size=9 in 2 parts leaves one image of 60 alone"):
+        tiny_run(sets, config)
 
 
 def test_every_epoch_is_reported_once_and_an_exception_ends_the_training(

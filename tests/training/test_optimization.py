@@ -1,17 +1,22 @@
-"""Learning rates against torch's own schedulers, step by step."""
+"""Learning rates against torch's own schedulers, and what is done around a step."""
+
+import copy
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.optim import lr_scheduler
 
 from cifar100_transfer.config import OptimizerConfig, ScheduleConfig
 from cifar100_transfer.training.optimization import (
-    build_optimizer,
+    Optimizer,
+    ascended,
+    batch_norms,
     learning_rate_factor,
-    set_learning_rate,
 )
+from tests.training.tiny import tiny_network
 
 
 def optimizer(learning_rate: float = 1.0) -> torch.optim.Optimizer:
@@ -116,32 +121,143 @@ def test_a_single_step_trains() -> None:
     assert factors(ScheduleConfig(name="one_cycle"), 1, 1) == [1.0]
 
 
+def quadratic(start: list[float]) -> nn.Linear:
+    """Return a module whose weights w are stepped on w A w / 2, with A = diag(1, 4)."""
+    network = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([start]))
+    return network
+
+
+def quadratic_gradient(network: nn.Linear) -> None:
+    curvature = torch.tensor([[1.0, 4.0]])
+    network.weight.grad = curvature * network.weight.detach()
+
+
+PLAIN_SGD = {"name": "sgd", "learning_rate": 0.1, "momentum": 0.0}
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)],
 )
 def test_optimizers_get_their_settings(name: str, kind: type[torch.optim.Optimizer]) -> None:
     config = OptimizerConfig(name=name, learning_rate=0.2, weight_decay=0.01, momentum=0.8)
-    built = build_optimizer([torch.nn.Parameter(torch.ones(2))], config, torch.device("cpu"))
-    assert type(built) is kind
-    group = built.param_groups[0]
-    assert (group["lr"], group["weight_decay"]) == (0.2, 0.01)
-    if name == "sgd":
-        assert (group["momentum"], group["nesterov"]) == (0.8, True)
+    network, twin = tiny_network(5), tiny_network(5)
+    twin.load_state_dict(network.state_dict())
+    settings = {"momentum": 0.8, "nesterov": True} if name == "sgd" else {}
+    reference = kind(twin.parameters(), lr=0.2, weight_decay=0.01, **settings)
+    optimizer = Optimizer(network, config)
+    for step in range(3):
+        for parameter, other in zip(network.parameters(), twin.parameters(), strict=True):
+            generator = torch.Generator().manual_seed(step)
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+            other.grad = parameter.grad.clone()
+        optimizer.step()
+        reference.step()
+    for parameter, other in zip(network.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(parameter, other, atol=1e-6)
 
 
 def test_sgd_without_momentum_is_plain() -> None:
-    config = OptimizerConfig(name="sgd", learning_rate=0.5, momentum=0)
-    parameter = torch.nn.Parameter(torch.ones(2))
-    built = build_optimizer([parameter], config, torch.device("cpu"))
-    parameter.sum().backward()
-    built.step()
-    assert torch.equal(parameter.detach(), torch.full((2,), 0.5))
+    network = quadratic([1.0, 1.0])
+    quadratic_gradient(network)
+    Optimizer(network, OptimizerConfig(**PLAIN_SGD)).step()
+    assert network.weight.tolist() == [pytest.approx([0.9, 0.6])]
 
 
-def test_the_rate_of_every_group_is_set() -> None:
-    built = torch.optim.SGD(
-        [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (1.0, 2.0)]
-    )
-    set_learning_rate(built, 0.25)
-    assert [group["lr"] for group in built.param_groups] == [0.25, 0.25]
+def test_the_rate_of_every_group_is_set_by_its_scale() -> None:
+    config = OptimizerConfig(**PLAIN_SGD, layer_decay=0.5, head_multiplier=3.0)
+    network = tiny_network(5)
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    optimizer = Optimizer(network, config)
+    optimizer.set_learning_rate(0.5)
+    assert optimizer.learning_rate == 0.05
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    for name, parameter in network.named_parameters():
+        scale = {"h": 3.0, "b": 0.5}.get(name[0], 0.25)  # head and body; stem and norm
+        step = before[name] - parameter.detach()
+        assert torch.allclose(step, torch.full_like(step, 0.05 * scale), rtol=1e-4), name
+
+
+@given(norm=st.floats(0.01, 100), limit=st.floats(0.01, 100))
+@settings(deadline=None)
+def test_a_step_is_no_longer_than_the_clipped_gradient(norm: float, limit: float) -> None:
+    network = quadratic([0.0, 0.0])
+    network.weight.grad = norm * torch.tensor([[0.6, 0.8]])
+    config = OptimizerConfig(name="sgd", learning_rate=1.0, momentum=0.0, clip_norm=limit)
+    Optimizer(network, config).step()
+    assert float(network.weight.detach().norm()) == pytest.approx(min(norm, limit), rel=1e-4)
+
+
+def test_norms_and_biases_shrink_only_if_asked_to() -> None:
+    for decay_all in (True, False):
+        network = tiny_network(5)
+        config = OptimizerConfig(**PLAIN_SGD, weight_decay=1.0, decay_norms_and_biases=decay_all)
+        before = {n: parameter.detach().clone() for n, parameter in network.named_parameters()}
+        optimizer = Optimizer(network, config)
+        for parameter in network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        for name, parameter in network.named_parameters():
+            factor = 0.9 if decay_all or parameter.ndim > 1 else 1.0
+            assert torch.allclose(parameter, factor * before[name]), name
+
+
+@given(
+    start=st.tuples(st.floats(0.5, 2), st.floats(-2, -0.5)), radius=st.sampled_from([0.0, 0.05, 1])
+)
+@settings(deadline=None)
+def test_sam_takes_the_gradient_uphill(start: tuple[float, float], radius: float) -> None:
+    """On a quadratic all of it is known; a radius of 0 is the plain step."""
+    network = quadratic(list(start))
+    weights = network.weight.detach().clone()
+    quadratic_gradient(network)
+    gradient = torch.tensor([[1.0, 4.0]]) * weights
+    with ascended(network, radius):
+        assert torch.allclose(network.weight, weights + radius * gradient / gradient.norm())
+        quadratic_gradient(network)
+    assert torch.equal(network.weight, weights)
+    Optimizer(network, OptimizerConfig(**PLAIN_SGD)).step()
+    uphill = torch.tensor([[1.0, 4.0]]) * (weights + radius * gradient / gradient.norm())
+    assert torch.allclose(network.weight, weights - 0.1 * uphill, atol=1e-6)
+
+
+def test_sam_survives_a_gradient_of_zero() -> None:
+    network = quadratic([0.0, 0.0])
+    quadratic_gradient(network)
+    with ascended(network, 0.05):
+        assert torch.equal(network.weight, torch.zeros(1, 2))
+
+
+def test_no_statistics_are_tracked_uphill() -> None:
+    network = tiny_network(5)
+    images = torch.rand(6, 3, 8, 8)
+    network(images).sum().backward()
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    with ascended(network, 0.05):
+        outside = network(images + 1)
+    assert all(torch.equal(value, before[name]) for name, value in network.named_buffers())
+    assert all(norm.track_running_stats for norm in batch_norms(network))
+    assert outside.shape == (6, 5)
+
+
+def test_state_goes_back_and_forth() -> None:
+    for name in ("adam", "sgd", "muon"):
+        config = OptimizerConfig(name=name, learning_rate=0.1, layer_decay=0.5)
+        network, twin = tiny_network(5), tiny_network(5)
+        first, second = Optimizer(network, config), Optimizer(twin, config)
+        for step in range(4):
+            if step == 2:
+                twin.load_state_dict(network.state_dict())
+                second.load_state_dict(copy.deepcopy(first.state_dict()))
+            for parameter, other in zip(network.parameters(), twin.parameters(), strict=True):
+                parameter.grad = torch.cos(parameter.detach() * (step + 1))
+                other.grad = parameter.grad.clone()
+            first.step()
+            if step >= 2:
+                second.step()
+        for parameter, other in zip(network.parameters(), twin.parameters(), strict=True):
+            assert torch.equal(parameter, other), name

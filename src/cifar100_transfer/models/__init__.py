@@ -11,11 +11,12 @@ if TYPE_CHECKING:
         architectures,
         build_network,
         check_architecture,
+        head_name,
         load_backbone,
         zero_init_residual,
     )
     from .classifier import Classifier, ClassifierSpec, load_classifier, save_classifier
-    from .device import choose_device
+    from .device import choose_device, choose_precision
     from .inference import predict_logits
     from .simple_cnn import SimpleCNN
 
@@ -23,6 +24,7 @@ _HOMES = {
     "architectures": "backbones",
     "build_network": "backbones",
     "check_architecture": "backbones",
+    "head_name": "backbones",
     "load_backbone": "backbones",
     "zero_init_residual": "backbones",
     "Classifier": "classifier",
@@ -30,6 +32,7 @@ _HOMES = {
     "load_classifier": "classifier",
     "save_classifier": "classifier",
     "choose_device": "device",
+    "choose_precision": "device",
     "predict_logits": "inference",
     "SimpleCNN": "simple_cnn",
 }
@@ -42,6 +45,8 @@ __all__ = [
     "build_network",
     "check_architecture",
     "choose_device",
+    "choose_precision",
+    "head_name",
     "load_backbone",
     "load_classifier",
     "predict_logits",

@@ -99,26 +99,26 @@ class Classifier(nn.Module):
         size = self.spec.image_size
         return self.spec.input_size if size is None else (size, size)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
         """Classify images.
 
         Args:
             images: [N, 3, H, W], uint8 in 0 … 255 or floating point in [0, 1].
+            size: height and width to resize to, in pixels, if not `network_size`.
 
         Returns:
             Logits [N, classes].
         """
-        return self.network(self.preprocess(images))
+        return self.network(self.preprocess(images, size))
 
-    def preprocess(self, images: torch.Tensor) -> torch.Tensor:
+    def preprocess(self, images: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
         """Return what the network sees: resized and normalised images [N, 3, H', W']."""
+        size = size or self.network_size
         values = images.to(self.mean.dtype)
         # Scaling belongs to the bytes, not to the statistics: floats are in [0, 1] already.
         scale = 255.0 if images.dtype == torch.uint8 else 1.0
-        if values.shape[-2:] != self.network_size:
-            values = nn.functional.interpolate(
-                values, size=self.network_size, mode="bilinear", antialias=True
-            )
+        if values.shape[-2:] != size:
+            values = nn.functional.interpolate(values, size=size, mode="bilinear", antialias=True)
         normalized = (values - self.mean * scale) / (self.std * scale)
         return normalized.contiguous(memory_format=memory_format(self.spec.architecture))
 

@@ -1,4 +1,4 @@
-"""Where tensors live."""
+"""Where tensors live, and in which precision they are computed."""
 
 import torch
 
@@ -26,3 +26,20 @@ def choose_device(name: str) -> torch.device:
     if not present[device.type]:
         raise UserError(f"compute.device={name} is not available on this machine: use auto or cpu")
     return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Turn the parameter `compute.precision` into a data type for training steps.
+
+    Args:
+        name: `auto`, `float32` or `bfloat16`. `auto` takes bfloat16 on hardware with matrix units
+            for it: CUDA GPUs since Ampere, and CPUs with AMX.
+        device: where training computes.
+    """
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    return torch.bfloat16 if fast else torch.float32

@@ -19,7 +19,7 @@ from cifar100_transfer.storage import atomic_path
 logger = logging.getLogger(__name__)
 
 _FILE = "resume.pt"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class ResumePoint:
         epoch: the last finished epoch.
         weights: the classifier's state dict after it.
         optimizer: the optimiser's state dict after it.
+        average: state of the average of the weights; None if the recipe has none.
         best_weights: state dict of the best epoch so far; None if that is `epoch` itself.
         history: the records so far, as plain dictionaries.
     """
@@ -39,6 +40,7 @@ class ResumePoint:
     epoch: int
     weights: dict[str, Any]
     optimizer: dict[str, Any]
+    average: dict[str, Any] | None
     best_weights: dict[str, Any] | None
     history: list[dict[str, Any]]
 

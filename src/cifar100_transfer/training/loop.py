@@ -19,9 +19,12 @@ from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, predict_logits
 
-from .batches import ResidentBatches, epoch_seed
+from .averaging import Average
+from .batches import ResidentBatches
 from .checkpoint import ResumePoint, digest, identify, load_resume_point, save_resume_point
-from .optimization import build_optimizer, learning_rate_factor, set_learning_rate
+from .checks import check_training
+from .optimization import Optimizer
+from .steps import Engine, not_finite, train_epoch
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +70,7 @@ class TrainingResult:
     @property
     def best(self) -> EpochRecord:
         """The epoch with the highest validation accuracy; of equals, the first."""
-        return max(self.history, key=lambda record: record.validation_accuracy)
+        return best_record(self.history)
 
     def summary(self) -> dict[str, Any]:
         """Return the best epoch's figures and the cost of the whole training, as plain values."""
@@ -89,6 +92,11 @@ class TrainingResult:
         }
 
 
+def best_record(history: list[EpochRecord]) -> EpochRecord:
+    """Return the epoch with the highest validation accuracy; of equals, the first."""
+    return max(history, key=lambda record: record.validation_accuracy)
+
+
 def train(
     classifier: Classifier,
     train_set: ImageSet,
@@ -97,6 +105,8 @@ def train(
     device: torch.device | None = None,
     resume_folder: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    precision: torch.dtype = torch.float32,
+    compile_network: bool = False,
 ) -> TrainingResult:
     """Train a classifier and keep the weights of its best validation epoch.
 
@@ -111,6 +121,8 @@ def train(
             weights as if it had never stopped. The caller clears the folder.
         on_epoch: called with every epoch's record after its resume point is stored; an exception
             from it ends the training.
+        precision: of the training steps, float32 or bfloat16; weights and validation are float32.
+        compile_network: whether steps go through `torch.compile`.
 
     Returns:
         The classifier with its best weights, and one record an epoch.
@@ -119,11 +131,18 @@ def train(
         UserError: the sets and the recipe don't fit together, or the loss is no longer finite.
     """
     device = device or torch.device("cpu")
-    _check(classifier, train_set, validation_set, config)
+    check_training(classifier, train_set, validation_set, config)
     classifier.to(device)
-    batches = ResidentBatches(train_set, config.augmentation, config.batch_size, device)
+    engine = Engine(
+        classifier=classifier,
+        forward=_compiled(classifier) if compile_network else classifier,
+        batches=ResidentBatches(train_set, config.augmentation, config.batch_size, device),
+        optimizer=Optimizer(classifier.network, config.optimizer),
+        average=Average.of(classifier, config.averaging),
+        config=config,
+        precision=precision,
+    )
     validation = validation_set.images.to(device), validation_set.labels.to(device)
-    optimizer = build_optimizer(classifier.parameters(), config.optimizer, device)
     history: list[EpochRecord] = []
     best_weights: dict[str, torch.Tensor] = {}
     identity = identify(
@@ -131,26 +150,27 @@ def train(
             "spec": asdict(classifier.spec),
             "training": config.model_dump(),
             "device": device.type,
+            "precision": str(precision),
+            "compiled": compile_network,
             "initial weights": digest(*classifier.state_dict().values()),
             "training images": digest(train_set.images, train_set.labels),
             "validation images": digest(validation_set.images, validation_set.labels),
         }
     )
     if resume_folder and (point := load_resume_point(resume_folder, identity)):
-        classifier.load_state_dict(point.weights)
-        optimizer.load_state_dict(point.optimizer)
-        best_weights = point.best_weights or copy.deepcopy(classifier.state_dict())
+        _restore(engine, point)
+        best_weights = point.best_weights or copy.deepcopy(engine.judged.state_dict())
         history = [EpochRecord(**record) for record in point.history]
     on_terminal = sys.stderr.isatty()
     with tqdm(
         total=config.epochs, initial=len(history), unit="epoch", disable=not on_terminal
     ) as bar:
-        for epoch in range(len(history) + 1, config.epochs + 1):
-            record = _run_epoch(classifier, batches, optimizer, config, epoch, validation)
-            _check_finite(record)
+        while not _is_finished(history, config):
+            epoch = len(history) + 1
+            record = _run_epoch(engine, epoch, validation)
             is_best = all(record.validation_accuracy > e.validation_accuracy for e in history)
             if is_best:
-                best_weights = copy.deepcopy(classifier.state_dict())
+                best_weights = copy.deepcopy(engine.judged.state_dict())
             history.append(record)
             if resume_folder:
                 save_resume_point(
@@ -159,7 +179,8 @@ def train(
                         identity=identity,
                         epoch=epoch,
                         weights=classifier.state_dict(),
-                        optimizer=optimizer.state_dict(),
+                        optimizer=engine.optimizer.state_dict(),
+                        average=engine.average.state_dict() if engine.average else None,
                         best_weights=None if is_best else best_weights,
                         history=[asdict(record) for record in history],
                     ),
@@ -171,104 +192,65 @@ def train(
             if on_epoch:
                 on_epoch(record)
     classifier.load_state_dict(best_weights)
+    classifier.requires_grad_(True)  # frozen epochs may have been the last
     return TrainingResult(classifier.cpu().eval(), history)
 
 
+def _compiled(classifier: Classifier) -> Callable[..., torch.Tensor]:
+    """Compile the forward pass; a CUDA GPU replays it from CUDA graphs."""
+    on_cuda = classifier.mean.device.type == "cuda"
+    # Batches come in two sizes at most, and images in few: each is worth kernels of its own.
+    return torch.compile(
+        classifier, dynamic=False, mode="reduce-overhead" if on_cuda else "default"
+    )
+
+
+def _restore(engine: Engine, point: ResumePoint) -> None:
+    engine.classifier.load_state_dict(point.weights)
+    engine.optimizer.load_state_dict(point.optimizer)
+    if engine.average and point.average:
+        engine.average.load_state_dict(point.average)
+
+
+def _is_finished(history: list[EpochRecord], config: TrainingConfig) -> bool:
+    """Whether all epochs are done, or `patience` of them have passed since the best."""
+    if len(history) == config.epochs:
+        return True
+    if not history or config.patience is None:
+        return False
+    return len(history) - best_record(history).epoch >= config.patience
+
+
 def _run_epoch(
-    classifier: Classifier,
-    batches: ResidentBatches,
-    optimizer: torch.optim.Optimizer,
-    config: TrainingConfig,
-    epoch: int,
-    validation: tuple[torch.Tensor, torch.Tensor],
+    engine: Engine, epoch: int, validation: tuple[torch.Tensor, torch.Tensor]
 ) -> EpochRecord:
     """Train one epoch and judge its weights on the validation images and labels."""
     images, labels = validation
     start = time.perf_counter()
-    train_loss, train_accuracy = _train_epoch(classifier, batches, optimizer, config, epoch)
+    try:
+        train_loss, train_accuracy = train_epoch(engine, epoch)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the device has too little memory for training.batch_size={engine.config.batch_size}: "
+            f"lower it, or raise training.accumulation_steps to compute batches in smaller parts"
+        ) from error
     seconds = time.perf_counter() - start
-    logits = predict_logits(classifier, images)
+    logits = predict_logits(engine.judged, images)
+    loss = float(nn.functional.cross_entropy(logits, labels))
+    rate = engine.optimizer.learning_rate
+    # The last step of an epoch can break the weights after the training loss was still finite.
+    if not math.isfinite(loss):
+        raise not_finite("validation", loss, str(epoch), rate)
     return EpochRecord(
         epoch=epoch,
         train_loss=train_loss,
         train_accuracy=train_accuracy,
-        validation_loss=float(nn.functional.cross_entropy(logits, labels)),
+        validation_loss=loss,
         validation_accuracy=int((logits.argmax(1) == labels).sum()) / len(labels),
-        learning_rate=optimizer.param_groups[0]["lr"],
+        learning_rate=rate,
         seconds=seconds,
-        images_per_second=batches.images / seconds,
+        images_per_second=engine.batches.images / seconds,
     )
-
-
-def _check(
-    classifier: Classifier, train_set: ImageSet, validation_set: ImageSet, config: TrainingConfig
-) -> None:
-    if classifier.spec.class_names != train_set.class_names:
-        raise UserError(
-            f"the classifier has {len(classifier.spec.class_names)} classes and the training "
-            f"images {train_set.num_classes}, or their names differ: build it for these images"
-        )
-    if validation_set.class_names != train_set.class_names:
-        raise UserError("training and validation images have different classes")
-    if config.batch_size > len(train_set):
-        raise UserError(
-            f"training.batch_size={config.batch_size} is larger than the training set "
-            f"({len(train_set)} images): make it smaller"
-        )
-    smallest_batch = len(train_set) % config.batch_size or config.batch_size
-    # Every batch normalisation of torch derives from this class, which has no public name.
-    if smallest_batch == 1 and any(
-        isinstance(module, nn.modules.batchnorm._BatchNorm) for module in classifier.modules()
-    ):
-        raise UserError(
-            f"training.batch_size={config.batch_size} leaves a batch of one image of "
-            f"{len(train_set)}, which batch normalisation can't take: change it by one"
-        )
-    if len(validation_set) == 0:
-        raise UserError("the validation set is empty: raise split.validation_share")
-
-
-def _check_finite(record: EpochRecord) -> None:
-    # The last step of an epoch can break the weights after the training loss was still finite.
-    for part, loss in (("training", record.train_loss), ("validation", record.validation_loss)):
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the {part} loss is {loss} in epoch {record.epoch} at learning rate "
-                f"{record.learning_rate:.3g}: lower training.optimizer.learning_rate"
-            )
-
-
-def _train_epoch(
-    classifier: Classifier,
-    batches: ResidentBatches,
-    optimizer: torch.optim.Optimizer,
-    config: TrainingConfig,
-    epoch: int,
-) -> tuple[float, float]:
-    """Train one epoch; return the mean loss and accuracy over its images."""
-    # Dropout draws from the global generators; seeding them keeps the epoch a pure function.
-    torch.manual_seed(epoch_seed(config.seed, epoch))
-    classifier.train()
-    criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
-    device = classifier.mean.device
-    # Sums stay on the device: reading them at every step would make the GPU wait.
-    loss_sum = torch.zeros((), device=device)
-    correct = torch.zeros((), device=device, dtype=torch.int64)
-    count = 0
-    step = (epoch - 1) * len(batches)
-    for images, labels in batches.epoch(config.seed, epoch):
-        factor = learning_rate_factor(config.schedule, step, len(batches), config.epochs)
-        set_learning_rate(optimizer, config.optimizer.learning_rate * factor)
-        logits = classifier(images)
-        loss = criterion(logits, labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        loss_sum += loss.detach() * len(labels)
-        correct += (logits.detach().argmax(1) == labels).sum()
-        count += len(labels)
-        step += 1
-    return float(loss_sum) / count, int(correct) / count
 
 
 def _describe(record: EpochRecord) -> str:

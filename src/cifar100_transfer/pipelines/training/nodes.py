@@ -32,12 +32,21 @@ def train_classifier(
     """
     import pandas as pd
 
-    from cifar100_transfer.models import choose_device
+    from cifar100_transfer.models import choose_device, choose_precision
     from cifar100_transfer.training import build_classifier, train
 
     device = choose_device(compute.device)
     classifier = build_classifier(train_set, normalization, model, training, pretrained_weights)
-    result = train(classifier, train_set, validation_set, training, device, resume_folder)
+    result = train(
+        classifier,
+        train_set,
+        validation_set,
+        training,
+        device,
+        resume_folder,
+        precision=choose_precision(compute.precision, device),
+        compile_network=compute.compile,
+    )
     history = pd.DataFrame([asdict(record) for record in result.history])
     summary = {
         **result.summary(),

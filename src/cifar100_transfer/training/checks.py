@@ -1,0 +1,67 @@
+"""What stops a training before it starts."""
+
+import math
+
+import torch
+
+from cifar100_transfer.config import TrainingConfig
+from cifar100_transfer.data import ImageSet
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.models import Classifier
+
+from .optimization import batch_norms
+
+
+def check_training(
+    classifier: Classifier, train_set: ImageSet, validation_set: ImageSet, config: TrainingConfig
+) -> None:
+    """Raise a `UserError` if classifier, sets and recipe don't fit together."""
+    if classifier.spec.class_names != train_set.class_names:
+        raise UserError(
+            f"the classifier has {len(classifier.spec.class_names)} classes and the training "
+            f"images {train_set.num_classes}, or their names differ: build it for these images"
+        )
+    if validation_set.class_names != train_set.class_names:
+        raise UserError("training and validation images have different classes")
+    if len(validation_set) == 0:
+        raise UserError("the validation set is empty: raise split.validation_share")
+    _check_batches(classifier, len(train_set), config)
+    for _, size in config.progressive_sizes:
+        _check_size(classifier, size)
+
+
+def part_size(config: TrainingConfig) -> int:
+    """Return how many images pass the network together: a batch, or the parts it is cut into."""
+    return math.ceil(config.batch_size / config.accumulation_steps)
+
+
+def _check_batches(classifier: Classifier, images: int, config: TrainingConfig) -> None:
+    if config.batch_size > images:
+        raise UserError(
+            f"training.batch_size={config.batch_size} is larger than the training set "
+            f"({images} images): make it smaller"
+        )
+    part = part_size(config)
+    batches = {config.batch_size, images % config.batch_size or config.batch_size}
+    sizes = {size for batch in batches for size in (min(batch, part), batch % part)}
+    if 1 in sizes and batch_norms(classifier):
+        parts = f" in {config.accumulation_steps} parts" if config.accumulation_steps > 1 else ""
+        raise UserError(
+            f"training.batch_size={config.batch_size}{parts} leaves one image of {images} alone, "
+            f"which batch normalisation can't take: change it by one"
+        )
+
+
+def _check_size(classifier: Classifier, size: int) -> None:
+    was_training = classifier.training
+    classifier.eval()
+    try:
+        with torch.inference_mode():
+            classifier(torch.zeros(1, 3, size, size, device=classifier.mean.device), (size, size))
+    except RuntimeError as error:
+        raise UserError(
+            f"{classifier.spec.architecture} can't take images of {size} x {size} pixels "
+            f"({str(error).splitlines()[0]}): change training.progressive_sizes, or leave it empty"
+        ) from error
+    finally:
+        classifier.train(was_training)

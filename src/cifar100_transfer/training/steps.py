@@ -1,0 +1,179 @@
+"""The steps of one epoch."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cifar100_transfer.config import TrainingConfig
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.models import Classifier
+
+from .averaging import Average
+from .batches import ResidentBatches, epoch_seed
+from .checks import part_size
+from .objective import batch_loss, hits
+from .optimization import Optimizer, ascended, batch_norms, learning_rate_factor
+from .parameter_groups import head_parameters
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What an epoch of training works with.
+
+    Attributes:
+        classifier: is trained; on its device, with weights in float32.
+        forward: what computes its logits: the classifier itself, or it compiled.
+        batches: of the training images, on the same device.
+        optimizer: over the classifier's parameters.
+        average: of the classifier's weights, if the recipe asks for one.
+        config: the recipe.
+        precision: of forward and backward passes.
+    """
+
+    classifier: Classifier
+    forward: Callable[[Tensor, tuple[int, int] | None], Tensor]
+    batches: ResidentBatches
+    optimizer: Optimizer
+    average: Average | None
+    config: TrainingConfig
+    precision: torch.dtype
+
+    @property
+    def judged(self) -> Classifier:
+        """The classifier that is validated and kept: the average, as soon as there is one."""
+        return self.average.classifier if self.average and self.average.updates else self.classifier
+
+
+def train_epoch(engine: Engine, epoch: int) -> tuple[float, float]:
+    """Train one epoch; nothing in it waits for the device but its end.
+
+    Args:
+        engine: is trained.
+        epoch: number of the epoch, from 1.
+
+    Returns:
+        Mean loss in nats and accuracy over the epoch's images, as they were trained on.
+
+    Raises:
+        UserError: the loss of a step was not finite.
+    """
+    config, batches, optimizer = engine.config, engine.batches, engine.optimizer
+    # Dropout draws from the global generators; seeding them keeps the epoch a pure function.
+    torch.manual_seed(epoch_seed(config.seed, epoch))
+    _set_mode(engine.classifier, frozen=epoch <= config.frozen_epochs)
+    size = training_size(config, epoch)
+    device = engine.classifier.mean.device
+    losses = torch.zeros(len(batches), device=device)
+    correct = torch.zeros((), device=device, dtype=torch.int64)
+    counts = []
+    for index, (images, targets) in enumerate(batches.epoch(config.seed, epoch)):
+        optimizer.set_learning_rate(_rate_factor(config, epoch, index, len(batches)))
+        optimizer.zero_grad()
+        loss, right = _add_gradients(engine, images, targets, size)
+        if config.optimizer.sam_radius:
+            with ascended(engine.classifier.network, config.optimizer.sam_radius):
+                optimizer.zero_grad()
+                _add_gradients(engine, images, targets, size)
+        optimizer.step()
+        if engine.average and config.averaging.name == "ema":
+            engine.average.update(engine.classifier)
+        losses[index] = loss
+        correct += right
+        counts.append(len(targets))
+    if engine.average and _in_swa(config, epoch):
+        engine.average.update(engine.classifier)
+        with autocast(engine):
+            engine.average.reestimate_batch_norm(batches, config.seed, epoch)
+    return _mean_loss(losses.cpu(), counts, config, epoch), int(correct) / sum(counts)
+
+
+def autocast(engine: Engine) -> AbstractContextManager[object]:
+    """Let what is computed inside choose `engine.precision` where that is safe."""
+    kind = engine.classifier.mean.device.type
+    reduced = engine.precision != torch.float32
+    return torch.autocast(kind, dtype=engine.precision if reduced else None, enabled=reduced)
+
+
+def training_size(config: TrainingConfig, epoch: int) -> tuple[int, int] | None:
+    """Return height and width that an epoch's images are resized to; None: as at validation.
+
+    Small images first cost a fraction of the time, and the last epochs make up for what they don't
+    show (Howard, 2018; Touvron et al., 2019).
+    """
+    done = (epoch - 1) / config.epochs
+    sizes = [size for until, size in config.progressive_sizes if done < until]
+    return (sizes[0], sizes[0]) if sizes else None
+
+
+def _set_mode(classifier: Classifier, frozen: bool) -> None:
+    """Prepare for training; frozen: all parameters and statistics but the head's stay."""
+    classifier.train()
+    head = set(head_parameters(classifier.network))
+    for name, parameter in classifier.network.named_parameters():
+        parameter.requires_grad_(not frozen or name in head)
+    for norm in batch_norms(classifier) if frozen else []:
+        norm.eval()
+
+
+def _in_swa(config: TrainingConfig, epoch: int) -> bool:
+    averaging = config.averaging
+    return averaging.name == "swa" and epoch > int(averaging.swa_start * config.epochs)
+
+
+def _rate_factor(config: TrainingConfig, epoch: int, index: int, steps: int) -> float:
+    """Return what the peak learning rate is multiplied with at a step of an epoch."""
+    if config.averaging.swa_factor is not None and _in_swa(config, epoch):
+        return config.averaging.swa_factor
+    step = (epoch - 1) * steps + index
+    return learning_rate_factor(config.schedule, step, steps, config.epochs)
+
+
+def _add_gradients(
+    engine: Engine, images: Tensor, targets: Tensor, size: tuple[int, int] | None
+) -> tuple[Tensor, Tensor]:
+    """Add a batch's gradients to those of the parameters, part by part.
+
+    Args:
+        engine: its classifier is in training mode.
+        images: [B, 3, H, W], or [views, B, 3, H, W] of several views of each image.
+        targets: labels int64 [B], or shares of the classes float [B, classes].
+        size: height and width that images are resized to; None: as at validation.
+
+    Returns:
+        The batch's mean loss and its number of right answers, on the device.
+    """
+    losses, right = [], []
+    parts = part_size(engine.config)
+    for part, wanted in zip(
+        torch.split(images, parts, -4), torch.split(targets, parts), strict=True
+    ):
+        with autocast(engine):
+            logits = engine.forward(part.flatten(0, -4), size)
+        logits = logits.float().view(*part.shape[:-3], -1)
+        loss = batch_loss(logits, wanted, engine.config) * (len(wanted) / len(targets))
+        torch.autograd.backward(loss)
+        losses.append(loss.detach())
+        right.append(hits(logits.detach(), wanted))
+    return torch.stack(losses).sum(), torch.stack(right).sum()
+
+
+def _mean_loss(losses: Tensor, counts: list[int], config: TrainingConfig, epoch: int) -> float:
+    """Return the mean over an epoch's images of the mean losses of its batches."""
+    total = torch.zeros(())
+    for index, (loss, count) in enumerate(zip(losses, counts, strict=True)):
+        if not loss.isfinite():
+            rate = config.optimizer.learning_rate * _rate_factor(config, epoch, index, len(counts))
+            raise not_finite("training", float(loss), f"{epoch}, step {index + 1}", rate)
+        total += loss * count
+    return float(total) / sum(counts)
+
+
+def not_finite(part: str, loss: float, place: str, rate: float) -> UserError:
+    """Return the error of a loss that is infinite or no number."""
+    return UserError(
+        f"the {part} loss is {loss} in epoch {place}, at learning rate {rate:.3g}: "
+        f"lower training.optimizer.learning_rate"
+    )

@@ -1,0 +1,128 @@
+"""Means of weights in closed form, and with statistics that fit them."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from cifar100_transfer.config import AveragingConfig
+from cifar100_transfer.data import ImageSet
+from cifar100_transfer.models import Classifier, predict_logits
+from cifar100_transfer.training import train
+from cifar100_transfer.training.averaging import Average
+from cifar100_transfer.training.batches import ResidentBatches
+from tests.training.tiny import Sets, recipe, tiny_classifier
+
+
+@pytest.fixture
+def sets(make_image_set: Callable[..., ImageSet]) -> Sets:
+    return (
+        make_image_set(classes=6, per_class=8, size=8),
+        make_image_set(classes=6, per_class=3, size=8, seed=1),
+    )
+
+
+@pytest.fixture
+def classifier(sets: Sets) -> Classifier:
+    return tiny_classifier(sets[0], recipe())
+
+
+def fill(classifier: Classifier, value: float) -> None:
+    with torch.no_grad():
+        for parameter in classifier.network.parameters():
+            parameter.fill_(value)
+
+
+def head(average: Average) -> float:
+    values = average.classifier.network.head.weight.detach()
+    assert float(values.min()) == float(values.max())
+    return float(values[0, 0])
+
+
+def test_swa_is_the_plain_mean(classifier: Classifier) -> None:
+    average = Average(classifier, AveragingConfig(name="swa"))
+    for value in (1.0, 4.0, 10.0, 1.0):
+        fill(classifier, value)
+        average.update(classifier)
+    assert head(average) == pytest.approx(4.0)
+    assert average.updates == 4
+
+
+def test_ema_forgets_at_its_rate(classifier: Classifier) -> None:
+    """After the warm-up of its decay: mean = v + decay^n (start - v)."""
+    average = Average(classifier, AveragingConfig(name="ema", ema_decay=0.5))
+    average.updates = 100
+    fill(average.classifier, 3.0)
+    fill(classifier, 1.0)
+    for _ in range(5):
+        average.update(classifier)
+    assert head(average) == pytest.approx(1.0 + 0.5**5 * (3.0 - 1.0), rel=1e-6)
+
+
+def test_emas_first_updates_forget_faster(classifier: Classifier) -> None:
+    fill(classifier, 0.0)
+    average = Average(classifier, AveragingConfig(name="ema", ema_decay=0.999))
+    fill(classifier, 1.0)
+    average.update(classifier)
+    assert head(average) == pytest.approx(1 - 1 / 10)
+    average.update(classifier)
+    assert head(average) == pytest.approx(1 - 1 / 10 * 2 / 11)
+
+
+def test_ema_takes_statistics_and_counters_along(classifier: Classifier) -> None:
+    average = Average(classifier, AveragingConfig(name="ema"))
+    classifier.train()
+    classifier(torch.rand(8, 3, 8, 8))
+    average.update(classifier)
+    norm, mean_norm = classifier.network.norm, average.classifier.network.norm
+    assert torch.allclose(mean_norm.running_mean, 0.9 * norm.running_mean)
+    assert int(mean_norm.num_batches_tracked) == 1
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_statistics_are_those_of_the_mean_weights(
+    sets: Sets, classifier: Classifier, monkeypatch: pytest.MonkeyPatch, views: int
+) -> None:
+    config = recipe(batch_size=48)
+    device = torch.device("cpu")
+    batches = ResidentBatches(sets[0], config.augmentation, 48, device)
+    ((images, labels),) = batches.epoch(seed=5, epoch=2)
+    if views > 1:
+        yielded = images.expand(views, *images.shape)
+        monkeypatch.setattr(batches, "epoch", lambda *_: iter([(yielded, labels)]))
+    average = Average(classifier, AveragingConfig(name="swa"))
+    average.reestimate_batch_norm(batches, seed=5, epoch=2)
+    features = classifier.network.stem(classifier.preprocess(images))
+    norm = average.classifier.network.norm
+    assert torch.allclose(norm.running_mean, features.mean((0, 2, 3)), atol=1e-5)
+    if views == 1:
+        assert torch.allclose(norm.running_var, features.var((0, 2, 3)), rtol=1e-4)
+    assert norm.momentum == 0.1
+
+
+@pytest.mark.parametrize("name", ["ema", "swa"])
+def test_the_mean_is_judged_and_kept(sets: Sets, name: str) -> None:
+    config = recipe(epochs=2, averaging=AveragingConfig(name=name, swa_start=0))
+    classifier = tiny_classifier(sets[0], config)
+    result = train(classifier, *sets, config)
+    logits = predict_logits(result.classifier, sets[1].images)
+    loss = torch.nn.functional.cross_entropy(logits, sets[1].labels)
+    assert float(loss) == pytest.approx(result.best.validation_loss, rel=1e-5)
+    plain = train(tiny_classifier(sets[0], recipe(epochs=2)), *sets, recipe(epochs=2))
+    assert [r.train_loss for r in plain.history] == [r.train_loss for r in result.history]
+    assert plain.history[1].validation_loss != result.history[1].validation_loss
+
+
+def test_swa_averages_the_last_epochs_only(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    update = Average.update
+
+    def spy(self: Average, classifier: Classifier) -> None:
+        rates.append(float(classifier.network.head.weight.detach().abs().sum()))
+        update(self, classifier)
+
+    monkeypatch.setattr(Average, "update", spy)
+    config = recipe(epochs=4, averaging=AveragingConfig(name="swa", swa_factor=0.1))
+    result = train(tiny_classifier(sets[0], config), *sets, config)
+    assert len(rates) == 1
+    assert [r.learning_rate for r in result.history] == pytest.approx([1e-3] * 3 + [1e-4])

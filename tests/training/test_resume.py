@@ -1,0 +1,176 @@
+"""A killed training goes on and ends in the same bits; another recipe's state is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from cifar100_transfer.config import (
+    AugmentationConfig,
+    AveragingConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
+from cifar100_transfer.data import ImageSet
+from cifar100_transfer.training import EpochRecord, TrainingResult, train
+from tests.training.tiny import Sets, recipe, results, tiny_classifier
+
+
+@pytest.fixture
+def sets(make_image_set: Callable[..., ImageSet]) -> Sets:
+    return (
+        make_image_set(classes=6, per_class=8, size=8),
+        make_image_set(classes=6, per_class=3, size=8, seed=1),
+    )
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def run(
+    sets: Sets, config: TrainingConfig, folder: Path | None = None, until: int | None = None
+) -> TrainingResult:
+    """Train; with `until`, be killed after that epoch."""
+
+    def kill(record: EpochRecord) -> None:
+        if record.epoch == until:
+            raise Killed
+
+    return train(
+        tiny_classifier(sets[0], config), *sets, config, resume_folder=folder, on_epoch=kill
+    )
+
+
+RECIPES = {
+    "report": {"schedule": ScheduleConfig(step_epochs=1)},
+    "muon": {"optimizer": OptimizerConfig(name="muon", weight_decay=0.1)},
+    "sam": {"optimizer": OptimizerConfig(name="sgd", learning_rate=0.05, sam_radius=0.05)},
+    "groups": {
+        "optimizer": OptimizerConfig(
+            name="adamw",
+            layer_decay=0.7,
+            head_multiplier=2.0,
+            decay_norms_and_biases=False,
+            weight_decay=0.1,
+            clip_norm=0.5,
+        )
+    },
+    "frozen": {"frozen_epochs": 2},
+    "accumulation": {"accumulation_steps": 3},
+    "ema": {"averaging": AveragingConfig(name="ema", ema_decay=0.9)},
+    "swa": {"averaging": AveragingConfig(name="swa", swa_start=0.4, swa_factor=0.5)},
+    "augmix": {"augmentation": AugmentationConfig(policy="augmix", augmix_jsd=12.0)},
+    "mixed": {"augmentation": AugmentationConfig(mixup_alpha=0.4, cutmix_alpha=1.0)},
+    "sizes": {"progressive_sizes": ((0.4, 9), (0.7, 10))},
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_killed_run_ends_in_the_same_bits(
+    sets: Sets, tmp_path: Path, name: str, epoch: int
+) -> None:
+    config = recipe(**RECIPES[name])
+    whole = run(sets, config)
+    with pytest.raises(Killed):
+        run(sets, config, tmp_path, until=epoch)
+    seen: list[int] = []
+    resumed = train(
+        tiny_classifier(sets[0], config),
+        *sets,
+        config,
+        resume_folder=tmp_path,
+        on_epoch=lambda record: seen.append(record.epoch),
+    )
+    assert seen == list(range(epoch + 1, len(whole.history) + 1))
+    assert results(resumed) == results(whole)
+    pairs = zip(
+        resumed.classifier.state_dict().items(),
+        whole.classifier.state_dict().values(),
+        strict=True,
+    )
+    for (key, value), expected in pairs:
+        assert torch.equal(value, expected), key
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_option_makes_a_difference(sets: Sets, name: str) -> None:
+    """Otherwise the recipes above would test nothing."""
+    plain = run(sets, recipe(epochs=2))
+    assert results(run(sets, recipe(**(RECIPES[name] | {"epochs": 2})))) != results(plain)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"optimizer": OptimizerConfig(name="muon")}, "training.optimizer.name was 'adam'"),
+        ({"frozen_epochs": 1}, "training.frozen_epochs was 0 and is 1"),
+        ({"seed": 1}, "training.seed was 0 and is 1"),
+        ({"averaging": AveragingConfig(name="ema")}, "averaging.name was 'none' and is 'ema'"),
+        ({"progressive_sizes": [(0.5, 9)]}, "training.progressive_sizes was [] and is [[0.5, 9]]"),
+    ],
+)
+def test_a_changed_recipe_starts_anew_and_says_what_changed(
+    sets: Sets,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    change: dict[str, object],
+    said: str,
+) -> None:
+    run(sets, recipe(epochs=1), tmp_path)
+    changed = recipe(epochs=1, **change)
+    assert results(run(sets, changed, tmp_path)) == results(run(sets, changed))
+    assert said in caplog.text
+
+
+def test_a_damaged_resume_point_is_not_used(
+    sets: Sets, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = recipe(epochs=2)
+    whole = run(sets, config, tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-100])
+    assert results(run(sets, config, tmp_path)) == results(whole)
+    assert "is not used: it is damaged" in caplog.text
+
+
+def test_another_precision_starts_anew(
+    sets: Sets, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = recipe(epochs=1)
+    run(sets, config, tmp_path)
+    train(
+        tiny_classifier(sets[0], config),
+        *sets,
+        config,
+        resume_folder=tmp_path,
+        precision=torch.bfloat16,
+    )
+    assert "precision was 'torch.float32' and is 'torch.bfloat16'" in caplog.text
+
+
+def test_patience_that_is_over_stays_over(sets: Sets, tmp_path: Path) -> None:
+    rate = OptimizerConfig(name="sgd", learning_rate=1e-30)
+    config = recipe(epochs=9, patience=2, optimizer=rate)
+    seen: list[int] = []
+    whole = run(sets, config, tmp_path)
+    assert len(whole.history) == whole.best.epoch + 2 < 9
+    again = train(
+        tiny_classifier(sets[0], config),
+        *sets,
+        config,
+        resume_folder=tmp_path,
+        on_epoch=lambda record: seen.append(record.epoch),
+    )
+    assert not seen
+    assert results(again) == results(whole)
+
+
+def test_a_finished_run_is_not_trained_again(sets: Sets, tmp_path: Path) -> None:
+    config = recipe(epochs=2)
+    whole = run(sets, config, tmp_path)
+    again = run(sets, config, tmp_path, until=1)
+    assert results(again) == results(whole)

@@ -1,0 +1,112 @@
+"""Sizes, precision and compilation of an epoch's steps; errors that say where."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from cifar100_transfer.config import ModelConfig, OptimizerConfig
+from cifar100_transfer.data import ImageSet, channel_statistics
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.models import Classifier
+from cifar100_transfer.training import build_classifier, train
+from cifar100_transfer.training.steps import training_size
+from tests.training.tiny import Sets, recipe, results, tiny_classifier
+
+
+@pytest.fixture
+def sets(make_image_set: Callable[..., ImageSet]) -> Sets:
+    return (
+        make_image_set(classes=6, per_class=8, size=8),
+        make_image_set(classes=6, per_class=3, size=8, seed=1),
+    )
+
+
+def test_sizes_hold_until_their_share_of_the_epochs() -> None:
+    config = recipe(epochs=10, progressive_sizes=((0.3, 16), (0.5, 24)))
+    sizes = [training_size(config, epoch) for epoch in range(1, 11)]
+    assert sizes == [(16, 16)] * 3 + [(24, 24)] * 2 + [None] * 5
+
+
+def test_training_images_are_resized_and_validation_images_are_not(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = recipe(epochs=3, progressive_sizes=((0.4, 12), (0.7, 10)))
+    classifier = tiny_classifier(sets[0], config)
+    seen: list[tuple[bool, int]] = []
+    classifier.network.stem.register_forward_hook(
+        lambda module, inputs, _: seen.append((module.training, inputs[0].shape[-1]))
+    )
+    train(classifier, *sets, config)
+    assert {size for training, size in seen if not training} == {8, 10, 12}  # checked in advance
+    assert [size for training, size in seen if training] == [12] * 6 + [10] * 3
+
+
+def test_a_head_of_one_size_refuses_others(sets: Sets) -> None:
+    config = recipe(progressive_sizes=((0.5, 12),))
+    normalization = vars(channel_statistics(sets[0].images))
+    model = ModelConfig(architecture="simple_cnn")
+    classifier = build_classifier(sets[0], normalization, model, config)
+    with pytest.raises(UserError, match=r"simple_cnn can't take images of 12 x 12 pixels .*sizes"):
+        train(classifier, *sets, config)
+
+
+@pytest.mark.parametrize("sizes", [((0.5, 12), (0.5, 16)), ((0.6, 12), (0.5, 16))])
+def test_shares_must_rise(sizes: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match="shares of the epochs must rise"):
+        recipe(progressive_sizes=sizes)
+
+
+def test_bfloat16_is_near_float32_and_keeps_float32_weights(sets: Sets) -> None:
+    config = recipe()
+    full = train(tiny_classifier(sets[0], config), *sets, config)
+    classifier = tiny_classifier(sets[0], config)
+    kinds: set[torch.dtype] = set()
+    classifier.network.stem.register_forward_hook(
+        lambda module, _, output: kinds.add(output.dtype) if module.training else None
+    )
+    half = train(classifier, *sets, config, precision=torch.bfloat16)
+    assert kinds == {torch.bfloat16}
+    assert {p.dtype for p in half.classifier.parameters()} == {torch.float32}
+    losses = [[r.train_loss for r in result.history] for result in (full, half)]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_compilation_wraps_the_steps_alone(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch.compile makes of it is torch's; here it must be what trains, and only that."""
+    calls: list[bool] = []
+
+    def compile_(classifier: Classifier, **_: object) -> Callable[..., torch.Tensor]:
+        def forward(*args: Any) -> torch.Tensor:
+            calls.append(classifier.training)
+            return classifier(*args)
+
+        return forward
+
+    config = recipe(epochs=2)
+    plain = train(tiny_classifier(sets[0], config), *sets, config)
+    monkeypatch.setattr(torch, "compile", compile_)
+    compiled = train(tiny_classifier(sets[0], config), *sets, config, compile_network=True)
+    assert calls == [True] * 6
+    assert results(compiled) == results(plain)
+
+
+def test_a_loss_that_breaks_names_epoch_step_and_rate(sets: Sets) -> None:
+    optimizer = OptimizerConfig(name="sgd", learning_rate=1e30)
+    config = recipe(epochs=2, batch_size=24, optimizer=optimizer)
+    said = r"training loss is (nan|inf) in epoch 1, step 2, at learning rate 1e\+30: lower training"
+    with pytest.raises(UserError, match=said):
+        train(tiny_classifier(sets[0], config, batch_norm=False), *sets, config)
+
+
+def test_too_little_memory_names_the_batch(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    config = recipe()
+    classifier = tiny_classifier(sets[0], config)
+    monkeypatch.setattr(classifier.network.stem, "forward", full)
+    with pytest.raises(UserError, match=r"batch_size=16: lower it, or raise .*accumulation_steps"):
+        train(classifier, *sets, config)
