@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 # Made anew when the dependencies change.
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint viz clean
+# Environment of the graph: `make viz ENV=sample` previews what `make demo` has made.
+ENV ?= local
+
+.PHONY: demo test lint viz viz-static clean
 
 demo: $(READY) ## Train all models on the embedded data and compare them (under three minutes)
 	$(BIN)/kedro run --env=sample
@@ -21,7 +24,10 @@ lint: $(READY) ## Check style, types and the doors between the rooms
 	$(BIN)/lint-imports
 
 viz: $(READY) ## Open the graph of the pipelines in the browser
-	$(BIN)/kedro viz run
+	$(BIN)/kedro viz run --env=$(ENV)
+
+viz-static: $(READY) ## Make a web site of the graph, with previews, in build/
+	KEDRO_ENV=$(ENV) $(BIN)/kedro viz build --include-previews
 
 clean: ## Remove the virtual environment and everything the embedded data made
 	rm -rf $(VENV) data/sample

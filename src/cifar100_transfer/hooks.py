@@ -18,7 +18,7 @@ from kedro.validation import TypeExtractor
 from pydantic import BaseModel, ValidationError
 
 from cifar100_transfer.config import ComputeConfig, ModelConfig
-from cifar100_transfer.datasets import FolderDataset, JSONDataset
+from cifar100_transfer.datasets import FolderDataset
 from cifar100_transfer.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -256,30 +256,3 @@ class ResumeHooks:
             dataset = catalog.get(name)
             if isinstance(dataset, FolderDataset):
                 dataset.clear()
-
-
-class SummaryHooks:
-    """Says at the end of a run what came out and where it lies."""
-
-    @hook_impl
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: Catalog) -> None:
-        """Log the main figures of every model this run judged, and the folder of its figures."""
-        judged = sorted(name for name in pipeline.all_outputs() if name.endswith(".metrics"))
-        lines = []
-        for name in judged:
-            stored = catalog.get(name)
-            if not isinstance(stored, JSONDataset):
-                continue  # a catalog of one's own may keep it elsewhere
-            metrics, folder = stored.load(), stored.folder
-            lines.append(
-                f"{name.removesuffix('.metrics'):<16}{metrics['train_accuracy']:>8.1%}"
-                f"{metrics['validation_accuracy']:>12.1%}{metrics['test_accuracy']:>8.1%}"
-                f"   {_relative(folder)}"
-            )
-        if lines:
-            header = f"{'model':<16}{'train':>8}{'validation':>12}{'test':>8}   evidence in"
-            logger.info("Top-1 accuracy\n%s", "\n".join([header, *lines]))
-
-
-def _relative(folder: Path) -> Path:
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

@@ -5,10 +5,17 @@ from cifar100_transfer.hooks import (
     ParameterHooks,
     PreflightHooks,
     ResumeHooks,
-    SummaryHooks,
 )
+from cifar100_transfer.log_hooks import SummaryHooks, TimingHooks
 
-HOOKS = (ErrorHooks(), ParameterHooks(), PreflightHooks(), ResumeHooks(), SummaryHooks())
+HOOKS = (
+    ErrorHooks(),
+    ParameterHooks(),
+    PreflightHooks(),
+    ResumeHooks(),
+    TimingHooks(),
+    SummaryHooks(),
+)
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

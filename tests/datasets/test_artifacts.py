@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kedro.io import DatasetError, Version
+from kedro.io import CatalogConfigResolver, DataCatalog, DatasetError, Version
+from kedro_viz.models.flowchart.node_metadata import DataNodeMetadata
+from kedro_viz.models.flowchart.nodes import GraphNode
 from matplotlib.figure import Figure
 
 from cifar100_transfer.datasets import FigureDataset, JSONDataset, TableDataset, TextDataset
@@ -175,3 +177,40 @@ def test_without_versions_the_file_is_replaced(tmp_path: Path) -> None:
     assert dataset.exists()
     assert dataset.metadata == {"layer": "x"}
     assert "page.txt" in str(dataset)
+
+
+@pytest.mark.parametrize("kind", [TableDataset, JSONDataset, FigureDataset])
+@pytest.mark.parametrize("version", [None, Version(None, None)])
+def test_what_was_never_stored_has_no_preview(
+    tmp_path: Path, kind: type[Any], version: Version | None
+) -> None:
+    assert kind(filepath=str(tmp_path / "absent"), version=version).preview() is None
+
+
+@pytest.mark.parametrize("version", [None, Version(None, None)])
+def test_kedro_viz_shows_the_newest_version(tmp_path: Path, version: Version | None) -> None:
+    stored = JSONDataset(filepath=str(tmp_path / "values.json"), version=version)
+    stored.save({"loss": 1.5})
+    factory = CatalogConfigResolver(
+        {
+            "{model}.values": {
+                "type": JSONDataset,
+                "filepath": str(tmp_path / "values.json"),
+                "versioned": version is not None,
+            }
+        }
+    )
+    catalog = DataCatalog(config_resolver=factory)
+    shown = DataNodeMetadata(
+        data_node=GraphNode.create_data_node(
+            dataset_id="1",
+            dataset_name="mine.values",
+            layer=None,
+            tags=set(),
+            dataset=catalog["mine.values"],
+            node_extras=None,
+            modular_pipelines=None,
+        )
+    )
+    assert shown.preview_type == "JSONPreview"
+    assert json.loads(str(shown.preview)) == {"loss": 1.5}

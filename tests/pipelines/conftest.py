@@ -34,14 +34,19 @@ SMALL = {
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """Folder with the project's configuration, a sample of 500 images, and no data yet."""
-    shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    catalog_file = tmp_path / "conf" / "sample" / "catalog_01_raw.yml"
+    return copy_project(tmp_path)
+
+
+def copy_project(folder: Path) -> Path:
+    """Put the project's configuration into a folder, with a sample of 500 images."""
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    catalog_file = folder / "conf" / "sample" / "catalog_01_raw.yml"
     catalog = yaml.safe_load(catalog_file.read_text())
     for name in ("cifar100_raw", "pretraining_raw"):
         catalog[name] |= {"train_per_class": 5, "test_per_class": 1}
     catalog_file.write_text(yaml.safe_dump(catalog))
-    return tmp_path
+    return folder
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .artifacts import FigureDataset, JSONDataset, TableDataset, TextDataset
+    from .base import ArtifactDataset
     from .challenge import ChallengeDataset, GeneratedChallengeDataset, SubmissionDataset
     from .folder import FolderDataset
     from .raw import CIFAR100Dataset, SampleDataset
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "ArtifactDataset": "base",
     "CIFAR100Dataset": "raw",
     "ChallengeDataset": "challenge",
     "ClassifierDataset": "tensors",
@@ -40,6 +42,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ArtifactDataset",
     "CIFAR100Dataset",
     "ChallengeDataset",
     "ClassifierDataset",

@@ -43,8 +43,10 @@ class TableDataset(ArtifactDataset["pd.DataFrame"]):
         with atomic_path(path) as temporary:
             data.to_csv(temporary, index=False)
 
-    def preview(self) -> TablePreview:
-        """Return the first rows."""
+    def preview(self) -> TablePreview | None:
+        """Return the first rows, or nothing before the table was stored."""
+        if not self.exists():
+            return None
         rows = self.load().head(PREVIEW_ROWS)
         return TablePreview(json.loads(rows.to_json(orient="split")))
 
@@ -68,8 +70,10 @@ class JSONDataset(ArtifactDataset[dict[str, Any]]):
         with atomic_path(path) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
 
-    def preview(self) -> JSONPreview:
-        """Return the content."""
+    def preview(self) -> JSONPreview | None:
+        """Return the content, or nothing before it was stored."""
+        if not self.exists():
+            return None
         return JSONPreview(json.dumps(self.load()))
 
 
@@ -102,12 +106,14 @@ class FigureDataset(ArtifactDataset["Figure | bytes"]):
             else:
                 data.savefig(temporary, dpi=DOTS_PER_INCH, metadata={"Software": None})
 
-    def preview(self) -> ImagePreview:
-        """Return the picture in base64."""
+    def preview(self) -> ImagePreview | None:
+        """Return the picture in base64, or nothing before it was stored."""
+        if not self.exists():
+            return None
         return ImagePreview(base64.b64encode(self.read(self.load_path())).decode("ascii"))
 
 
-# The annotations above are strings; kedro-viz reads the names of the types themselves.
+# kedro-viz reads the names of the types themselves, where the annotations above are strings.
 TableDataset.preview.__annotations__["return"] = TablePreview
 JSONDataset.preview.__annotations__["return"] = JSONPreview
 FigureDataset.preview.__annotations__["return"] = ImagePreview

@@ -1,0 +1,131 @@
+"""What the log says about a run: what took its time, what came out, and what comes next."""
+
+import logging
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+from kedro.io import AbstractDataset, CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+
+from cifar100_transfer.datasets import ArtifactDataset, JSONDataset
+from cifar100_transfer.hooks import CATALOG_PARAMETERS
+from cifar100_transfer.pipeline_registry import MODELS
+
+logger = logging.getLogger(__name__)
+
+Catalog = CatalogProtocol[str, AbstractDataset[Any, Any]]
+
+# Nodes that take less pass without a line.
+SECONDS_WORTH_A_LINE = 1.0
+
+# What comes after what a run has made, the last step first: the end of an output's name, the
+# pipeline to go on with, and whether that one runs for single models.
+NEXT_STEPS = (
+    ("submission", "challenge_score", True),
+    ("robustness", "submission", True),
+    ("comparison", "robustness", True),
+    ("metrics", "comparison", False),
+    ("classifier", "transfer", False),
+    ("train_set", "simple_cnn", False),
+)
+
+
+class TimingHooks:
+    """Logs the time of every node that took long enough to wonder about."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, float] = {}
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Remember when the node started."""
+        self._started[node.name] = time.perf_counter()
+
+    @hook_impl
+    def after_node_run(self, node: Node) -> None:
+        """Log how long the node took, loading and saving apart."""
+        seconds = time.perf_counter() - self._started.pop(node.name)
+        if seconds >= SECONDS_WORTH_A_LINE:
+            logger.info("%s: %.1f s", node.name, seconds)
+
+
+class SummaryHooks:
+    """Says at the end of a run what came out, where it lies, and what to try next."""
+
+    def __init__(self) -> None:
+        self._started = 0.0
+
+    @hook_impl
+    def before_pipeline_run(self) -> None:
+        """Remember when the run started."""
+        self._started = time.perf_counter()
+
+    @hook_impl
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Catalog
+    ) -> None:
+        """Log the time, the folders written to, every judged model's accuracy, the next command."""
+        seconds = time.perf_counter() - self._started
+        logger.info("%d nodes in %.1f s", len(pipeline.nodes), seconds)
+        outputs = sorted(pipeline.all_outputs())
+        stored = {name: catalog.get(name) for name in outputs}
+        folders = {entry.folder for entry in stored.values() if isinstance(entry, ArtifactDataset)}
+        if folders:
+            logger.info("Stored in %s", ", ".join(map(str, map(_relative, _outermost(folders)))))
+        if table := _accuracy_table(stored):
+            logger.info("Top-1 accuracy\n%s", table)
+        if command := next_command(outputs, run_params):
+            logger.info("Next: %s", command)
+
+
+def next_command(outputs: Collection[str], run_params: Mapping[str, Any]) -> str | None:
+    """Return the command that goes on from what a run has made; `None` after the last step.
+
+    Args:
+        outputs: names of all datasets that the run has made.
+        run_params: Kedro's record of the run. Its environment, and where its data lies, are kept.
+    """
+    models = sorted({name.partition(".")[0] for name in outputs} & set(MODELS))
+    ends = {name.rpartition(".")[2] for name in outputs}
+    for made, pipeline, for_models in NEXT_STEPS:
+        if made not in ends or (for_models and not models):
+            continue
+        options = [f"--pipelines={pipeline}"]
+        if for_models:
+            options.append(f"--namespaces={','.join(models)}")
+        if environment := run_params.get("env"):
+            options.append(f"--env={environment}")
+        given = run_params.get("runtime_params") or {}
+        kept = [f"{name}={given[name]}" for name in CATALOG_PARAMETERS if name in given]
+        if kept:
+            options.append(f"--params={','.join(kept)}")
+        return " ".join(["kedro run", *options])
+    return None
+
+
+def _accuracy_table(stored: Mapping[str, Any]) -> str:
+    """Return one line a judged model, or nothing if none was judged."""
+    lines = []
+    for name, entry in stored.items():
+        if not name.endswith(".metrics") or not isinstance(entry, JSONDataset):
+            continue  # a catalog of one's own may keep metrics elsewhere
+        metrics = entry.load()
+        lines.append(
+            f"{name.removesuffix('.metrics'):<16}{metrics['train_accuracy']:>8.1%}"
+            f"{metrics['validation_accuracy']:>12.1%}{metrics['test_accuracy']:>8.1%}"
+        )
+    header = f"{'model':<16}{'train':>8}{'validation':>12}{'test':>8}"
+    return "\n".join([header, *lines]) if lines else ""
+
+
+def _outermost(folders: Collection[Path]) -> list[Path]:
+    """Return the folders that lie in no other of them."""
+    return sorted(folder for folder in folders if not set(folder.parents) & set(folders))
+
+
+def _relative(folder: Path) -> Path:
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

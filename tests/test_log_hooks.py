@@ -1,0 +1,75 @@
+"""What the log says about a run."""
+
+import logging
+from typing import Any
+
+import pytest
+from kedro.pipeline.node import Node
+
+from cifar100_transfer import log_hooks
+from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
+
+REGISTERED = register_pipelines()
+
+
+def given(**run_params: Any) -> dict[str, Any]:
+    return {"env": None, "runtime_params": {}, **run_params}
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "command"),
+    [
+        ("ingestion", "kedro run --pipelines=simple_cnn"),
+        ("pretraining", "kedro run --pipelines=transfer"),
+        ("resnet50", "kedro run --pipelines=comparison"),
+        (
+            "__default__",
+            "kedro run --pipelines=robustness --namespaces=resnet50,simple_cnn,transfer",
+        ),
+        ("comparison", None),
+        ("ensemble_robustness", None),
+        ("challenge_score", None),
+    ],
+)
+def test_the_next_command_goes_on_from_what_was_made(pipeline: str, command: str | None) -> None:
+    outputs = REGISTERED[pipeline].all_outputs()
+    assert log_hooks.next_command(outputs, given()) == command
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "following"), [("robustness", "submission"), ("submission", "challenge_score")]
+)
+def test_what_was_done_for_one_model_goes_on_for_it(pipeline: str, following: str) -> None:
+    outputs = REGISTERED[pipeline].filter(node_namespaces=["resnet50"]).all_outputs()
+    command = f"kedro run --pipelines={following} --namespaces=resnet50"
+    assert log_hooks.next_command(outputs, given()) == command
+
+
+def test_the_next_command_keeps_model_environment_and_the_place_of_the_data() -> None:
+    one = REGISTERED["robustness"].filter(node_namespaces=["transfer"])
+    parameters = {"raw_data": "/images", "robustness": {"images": 5}}
+    assert log_hooks.next_command(
+        one.all_outputs(), given(env="sample", runtime_params=parameters)
+    ) == (
+        "kedro run --pipelines=submission --namespaces=transfer --env=sample "
+        "--params=raw_data=/images"
+    )
+
+
+def test_the_next_pipelines_exist() -> None:
+    for _, pipeline, for_models in log_hooks.NEXT_STEPS:
+        namespaces = {node.namespace for node in REGISTERED[pipeline].nodes}
+        assert not for_models or set(MODELS) <= namespaces
+
+
+@pytest.mark.parametrize(("seconds", "lines"), [(0.0, 0), (2.5, 1)])
+def test_only_long_nodes_get_a_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seconds: float, lines: int
+) -> None:
+    clock = iter([10.0, 10.0 + seconds])
+    monkeypatch.setattr(log_hooks.time, "perf_counter", lambda: next(clock))
+    hooks, node = log_hooks.TimingHooks(), Node(abs, "a", "b", name="slow_node")
+    with caplog.at_level(logging.INFO):
+        hooks.before_node_run(node)
+        hooks.after_node_run(node)
+    assert [record.getMessage() for record in caplog.records] == ["slow_node: 2.5 s"] * lines
