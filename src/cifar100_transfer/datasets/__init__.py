@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .artifacts import FigureDataset, JSONDataset, TableDataset, TextDataset
     from .challenge import ChallengeDataset, GeneratedChallengeDataset, SubmissionDataset
+    from .chosen import ChosenClassifierDataset, PicturesDataset
     from .folder import FolderDataset
     from .raw import CIFAR100Dataset, SampleDataset
     from .results import ResultsDataset
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "CIFAR100Dataset": "raw",
     "ChallengeDataset": "challenge",
+    "ChosenClassifierDataset": "chosen",
     "ClassifierDataset": "tensors",
     "FigureDataset": "artifacts",
     "FolderDataset": "folder",
     "GeneratedChallengeDataset": "challenge",
     "ImageSetDataset": "tensors",
     "JSONDataset": "artifacts",
+    "PicturesDataset": "chosen",
     "PredictionsDataset": "tensors",
     "PublishedWeightsDataset": "tensors",
     "ResultsDataset": "results",
@@ -42,12 +45,14 @@ _HOMES = {
 __all__ = [
     "CIFAR100Dataset",
     "ChallengeDataset",
+    "ChosenClassifierDataset",
     "ClassifierDataset",
     "FigureDataset",
     "FolderDataset",
     "GeneratedChallengeDataset",
     "ImageSetDataset",
     "JSONDataset",
+    "PicturesDataset",
     "PredictionsDataset",
     "PublishedWeightsDataset",
     "ResultsDataset",
