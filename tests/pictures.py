@@ -24,3 +24,15 @@ def write_pictures(folder: Path) -> list[str]:
     turned.save(folder / "turned.jpg", quality=95, exif=exif)
     Image.fromarray(halves[..., 0].astype(np.uint16) * 257).save(folder / "scan.png")
     return sorted(path.name for path in folder.iterdir())
+
+
+def write_class_folders(folder: Path, per_class: dict[str, int]) -> None:
+    """Write a folder a class with pictures of many sizes; a class is a colour with some noise."""
+    for label, (name, count) in enumerate(sorted(per_class.items())):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        random = np.random.default_rng(label)
+        for index in range(count):
+            shape = (int(random.integers(12, 40)), int(random.integers(12, 40)), 3)
+            pixels = random.integers(0, 120, shape)
+            pixels[..., label % 3] += 120
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index:03}.png")

@@ -29,7 +29,7 @@ Registry = Mapping[str, Pipeline]
 # Runtime parameters that the catalog reads; no node sees them.
 CATALOG_PARAMETERS = (
     *("raw_data", "weights", "challenge_data", "challenge_source"),
-    *("model", "images"),
+    *("model", "images", "image_size"),
 )
 
 

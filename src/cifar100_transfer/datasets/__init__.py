@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from .challenge import ChallengeDataset, GeneratedChallengeDataset, SubmissionDataset
     from .chosen import ChosenClassifierDataset, PicturesDataset
     from .folder import FolderDataset
-    from .raw import CIFAR100Dataset, SampleDataset
+    from .raw import (
+        CIFAR10Dataset,
+        CIFAR100Dataset,
+        HuggingFaceDataset,
+        ImageFolderDataset,
+        SampleDataset,
+    )
     from .results import ResultsDataset
     from .tensors import (
         ClassifierDataset,
@@ -23,12 +29,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CIFAR100Dataset": "raw",
+    "CIFAR10Dataset": "raw",
     "ChallengeDataset": "challenge",
     "ChosenClassifierDataset": "chosen",
     "ClassifierDataset": "tensors",
     "FigureDataset": "artifacts",
     "FolderDataset": "folder",
     "GeneratedChallengeDataset": "challenge",
+    "HuggingFaceDataset": "raw",
+    "ImageFolderDataset": "raw",
     "ImageSetDataset": "tensors",
     "JSONDataset": "artifacts",
     "PicturesDataset": "chosen",
@@ -43,6 +52,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CIFAR10Dataset",
     "CIFAR100Dataset",
     "ChallengeDataset",
     "ChosenClassifierDataset",
@@ -50,6 +60,8 @@ __all__ = [
     "FigureDataset",
     "FolderDataset",
     "GeneratedChallengeDataset",
+    "HuggingFaceDataset",
+    "ImageFolderDataset",
     "ImageSetDataset",
     "JSONDataset",
     "PicturesDataset",
