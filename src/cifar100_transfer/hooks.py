@@ -27,7 +27,10 @@ Catalog = CatalogProtocol[str, AbstractDataset[Any, Any]]
 Registry = Mapping[str, Pipeline]
 
 # Runtime parameters that the catalog reads; no node sees them.
-CATALOG_PARAMETERS = ("raw_data", "weights", "challenge_data", "challenge_source")
+CATALOG_PARAMETERS = (
+    *("raw_data", "weights", "challenge_data", "challenge_source"),
+    *("model", "images", "image_size"),
+)
 
 
 def fail(error: Exception) -> NoReturn:
@@ -186,6 +189,7 @@ class PreflightHooks:
         """Check device and architectures, then make inputs that another pipeline makes."""
         try:
             _check_machine(pipeline, catalog)
+            _check_datasets(pipeline, catalog)
         except UserError as error:
             fail(error)
         self._make_inputs(pipeline, catalog, run_params)
@@ -238,6 +242,14 @@ def _check_machine(pipeline: Pipeline, catalog: Catalog) -> None:
                 check_architecture(value.architecture)
             except UserError as error:
                 raise UserError(f"{name.removeprefix('params:')}.architecture: {error}") from None
+
+
+def _check_datasets(pipeline: Pipeline, catalog: Catalog) -> None:
+    """Ask those datasets that can tell before the first node whether the run can use them."""
+    for name in sorted(pipeline.inputs() | pipeline.all_outputs()):
+        check = getattr(catalog.get(name), "check", None)
+        if check:
+            check()
 
 
 def _maker(catalog: Catalog, name: str) -> str | None:

@@ -10,6 +10,7 @@ from cifar100_transfer.pipelines import (
     comparison,
     evaluation,
     ingestion,
+    prediction,
     robustness,
     submission,
     training,
@@ -38,6 +39,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         **models,
         "pretraining": _pretraining(),
         "comparison": comparison.create_pipeline(),
+        "prediction": prediction.create_pipeline(),
         "submission": sum((submission.create_pipeline(name) for name in MODELS), Pipeline([])),
         "challenge_score": sum(
             (challenge_score.create_pipeline(name) for name in MODELS), Pipeline([])

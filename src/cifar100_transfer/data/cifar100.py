@@ -10,11 +10,13 @@ import io
 import pickle
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from cifar100_transfer.errors import UserError
@@ -44,6 +46,27 @@ _SAFE_GLOBALS = {
 }
 
 
+@dataclass(frozen=True)
+class Publication:
+    """A data set as its authors published it.
+
+    Attributes:
+        title: what people call it.
+        folder: folder of its files, also in the archive.
+        archive: name of the archive.
+        url: where the archive is.
+        archive_md5: MD5 of the archive.
+        file_md5: the files to read, in this order, and the MD5 of each.
+    """
+
+    title: str
+    folder: str
+    archive: str
+    url: str
+    archive_md5: str
+    file_md5: Mapping[str, str]
+
+
 def read_cifar100(raw_data: Path, official: bool = True) -> tuple[ImageSet, ImageSet]:
     """Read CIFAR-100 from a folder, or from the archive in it, fetching the archive if need be.
 
@@ -62,14 +85,10 @@ def read_cifar100(raw_data: Path, official: bool = True) -> tuple[ImageSet, Imag
         UserError: the data is absent and can't be fetched, altered, damaged, of another format,
             or asks for something to be imported.
     """
-    loaded = {}
-    # One file at a time: its bytes take as much memory as the images in it.
-    for name, file in _open_files(raw_data, official):
-        if official:
-            _check_md5(file, name, raw_data)
-        loaded[name] = _unpickle(file, f"{FOLDER}/{name}")
-    fine_names = _names(loaded["meta"], "fine_label_names")
-    coarse_names = _names(loaded["meta"], "coarse_label_names")
+    publication = Publication("CIFAR-100", FOLDER, ARCHIVE, URL, ARCHIVE_MD5, FILE_MD5)
+    loaded = read_files(publication, raw_data, official)
+    fine_names = decode_names(loaded["meta"], "fine_label_names", f"{FOLDER}/meta")
+    coarse_names = decode_names(loaded["meta"], "coarse_label_names", f"{FOLDER}/meta")
     train = _decode(loaded["train"], "train", fine_names, coarse_names)
     test = _decode(loaded["test"], "test", fine_names, coarse_names)
     if train.coarse_of_class != test.coarse_of_class:
@@ -79,40 +98,68 @@ def read_cifar100(raw_data: Path, official: bool = True) -> tuple[ImageSet, Imag
     return train, test
 
 
-def _advice(raw_data: Path) -> str:
+def read_files(
+    publication: Publication, raw_data: Path, official: bool
+) -> dict[str, dict[bytes, Any]]:
+    """Read every file of a publication as the dictionary that is pickled in it.
+
+    Args:
+        publication: what to read, and where it can be had.
+        raw_data: folder that holds its folder or its archive.
+        official: compare the files with the published MD5 sums and fetch them where absent.
+
+    Raises:
+        UserError: files are absent and can't be fetched, altered, damaged, or no such dictionary.
+    """
+    loaded = {}
+    # One file at a time: its bytes take as much memory as the images in it.
+    for name, file in _open_files(publication, raw_data, official):
+        if official:
+            _check_md5(file, name, publication, raw_data)
+        loaded[name] = _unpickle(file, f"{publication.folder}/{name}")
+    return loaded
+
+
+def _advice(publication: Publication, raw_data: Path) -> str:
     return (
-        f"Put {ARCHIVE} (md5 {ARCHIVE_MD5}) or the folder {FOLDER}/ into {raw_data}, name another "
-        f"place with --params=raw_data=DIR, or try the embedded data with --env=sample."
+        f"Put {publication.archive} (md5 {publication.archive_md5}) or the folder "
+        f"{publication.folder}/ into {raw_data}, name another place with --params=raw_data=DIR, "
+        f"or try the embedded data with --env=sample."
     )
 
 
-def _open_files(raw_data: Path, official: bool) -> Iterator[tuple[str, io.BufferedIOBase]]:
-    folder, archive = raw_data / FOLDER, raw_data / ARCHIVE
+def _open_files(
+    publication: Publication, raw_data: Path, official: bool
+) -> Iterator[tuple[str, io.BufferedIOBase]]:
+    folder, archive = raw_data / publication.folder, raw_data / publication.archive
     if folder.is_dir():
-        return _open_folder(folder)
+        return _open_folder(folder, publication)
     if not archive.exists():
         if not official:
             raise UserError(f"{folder} does not exist")
-        fetch(URL, archive, f"md5:{ARCHIVE_MD5}", _advice(raw_data))
-    return _open_archive(archive)
+        advice = _advice(publication, raw_data)
+        fetch(publication.url, archive, f"md5:{publication.archive_md5}", advice)
+    return _open_archive(archive, publication)
 
 
-def _open_folder(folder: Path) -> Iterator[tuple[str, io.BufferedIOBase]]:
-    for name in FILE_MD5:
+def _open_folder(folder: Path, publication: Publication) -> Iterator[tuple[str, io.BufferedIOBase]]:
+    for name in publication.file_md5:
         path = folder / name
         try:
             file = path.open("rb")
         except OSError as error:
             raise UserError(
-                f"{path} can't be read ({error.strerror}). {_advice(folder.parent)}"
+                f"{path} can't be read ({error.strerror}). {_advice(publication, folder.parent)}"
             ) from error
         with file:
             yield name, file
 
 
-def _open_archive(archive: Path) -> Iterator[tuple[str, io.BufferedIOBase]]:
-    """Yield the three members by their exact names; whatever else it holds is ignored."""
-    missing = {f"{FOLDER}/{name}": name for name in FILE_MD5}
+def _open_archive(
+    archive: Path, publication: Publication
+) -> Iterator[tuple[str, io.BufferedIOBase]]:
+    """Yield the files by their exact names; whatever else the archive holds is ignored."""
+    missing = {f"{publication.folder}/{name}": name for name in publication.file_md5}
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
@@ -125,22 +172,25 @@ def _open_archive(archive: Path) -> Iterator[tuple[str, io.BufferedIOBase]]:
                 yield missing.pop(member.name), io.BytesIO(file.read())
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise UserError(
-            f"{archive} is damaged ({error}). Delete it. {_advice(archive.parent)}"
+            f"{archive} is damaged ({error}). Delete it. {_advice(publication, archive.parent)}"
         ) from error
     if missing:
         raise UserError(
-            f"{archive} holds no {', '.join(sorted(missing))}: it is not CIFAR-100's python "
-            f"version. {_advice(archive.parent)}"
+            f"{archive} holds no {', '.join(sorted(missing))}: it is not {publication.title}'s "
+            f"python version. {_advice(publication, archive.parent)}"
         )
 
 
-def _check_md5(file: io.BufferedIOBase, name: str, raw_data: Path) -> None:
+def _check_md5(
+    file: io.BufferedIOBase, name: str, publication: Publication, raw_data: Path
+) -> None:
     found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     file.seek(0)
-    if found != FILE_MD5[name]:
+    if found != publication.file_md5[name]:
         raise UserError(
-            f"{FOLDER}/{name} in {raw_data} has md5 {found} instead of {FILE_MD5[name]}: it is "
-            f"truncated, altered or not CIFAR-100. Delete it. {_advice(raw_data)}"
+            f"{publication.folder}/{name} in {raw_data} has md5 {found} instead of "
+            f"{publication.file_md5[name]}: it is truncated, altered or not {publication.title}. "
+            f"Delete it. {_advice(publication, raw_data)}"
         )
 
 
@@ -171,11 +221,15 @@ def _field(loaded: dict[bytes, Any], key: str, file: str) -> Any:
     try:
         return loaded[key.encode()]
     except KeyError:
-        raise UserError(f"{file} has no field '{key}': it is not CIFAR-100's format") from None
+        raise UserError(f"{file} has no field '{key}': it is not CIFAR's format") from None
 
 
-def _names(meta: dict[bytes, Any], key: str) -> tuple[str, ...]:
-    file = f"{FOLDER}/meta"
+def decode_names(meta: dict[bytes, Any], key: str, file: str) -> tuple[str, ...]:
+    """Return the class names under `key`; `file` is what an error message calls their place.
+
+    Raises:
+        UserError: there are none, or they are no names.
+    """
     names = _field(meta, key, file)
     if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
         raise UserError(f"{file}: '{key}' must be a list of names")
@@ -189,14 +243,9 @@ def _decode(
     coarse_names: tuple[str, ...],
 ) -> ImageSet:
     file = f"{FOLDER}/{part}"
-    data = _field(loaded, "data", file)
-    values = 3 * SIDE * SIDE
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (values,):
-        raise UserError(f"{file}: 'data' must be a uint8 array of N rows of {values} values")
-    fine = _label_array(loaded, "fine_labels", len(data), len(fine_names), file)
-    coarse = _label_array(loaded, "coarse_labels", len(data), len(coarse_names), file)
-    # Contiguous and writeable, as torch wants it; no copy where it is so already.
-    pixels = np.require(data, requirements=["C", "W"]).reshape(-1, 3, SIDE, SIDE)
+    pixels = decode_pixels(loaded, file)
+    fine = decode_labels(loaded, "fine_labels", len(pixels), len(fine_names), file)
+    coarse = decode_labels(loaded, "coarse_labels", len(pixels), len(coarse_names), file)
     return ImageSet(
         images=torch.from_numpy(pixels),
         labels=torch.from_numpy(fine),
@@ -206,7 +255,28 @@ def _decode(
     )
 
 
-def _label_array(loaded: dict[bytes, Any], key: str, count: int, classes: int, file: str) -> Any:
+def decode_pixels(loaded: dict[bytes, Any], file: str) -> npt.NDArray[np.uint8]:
+    """Return the images of a file: uint8 [N, 3, 32, 32].
+
+    Raises:
+        UserError: there are none, or of another type or shape.
+    """
+    data = _field(loaded, "data", file)
+    values = 3 * SIDE * SIDE
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (values,):
+        raise UserError(f"{file}: 'data' must be a uint8 array of N rows of {values} values")
+    # Contiguous and writeable, as torch wants it; no copy where it is so already.
+    return np.require(data, requirements=["C", "W"]).reshape(-1, 3, SIDE, SIDE)
+
+
+def decode_labels(
+    loaded: dict[bytes, Any], key: str, count: int, classes: int, file: str
+) -> npt.NDArray[np.int64]:
+    """Return the labels under `key`: int64 [count], values 0 to `classes - 1`.
+
+    Raises:
+        UserError: there are none, or of another number or range.
+    """
     labels = _field(loaded, key, file)
     if (
         not isinstance(labels, list)

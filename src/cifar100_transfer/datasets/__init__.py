@@ -10,8 +10,15 @@ if TYPE_CHECKING:
     from .artifacts import FigureDataset, JSONDataset, TableDataset, TextDataset
     from .base import ArtifactDataset
     from .challenge import ChallengeDataset, GeneratedChallengeDataset, SubmissionDataset
+    from .chosen import ChosenClassifierDataset, PicturesDataset
     from .folder import FolderDataset
-    from .raw import CIFAR100Dataset, SampleDataset
+    from .raw import (
+        CIFAR10Dataset,
+        CIFAR100Dataset,
+        HuggingFaceDataset,
+        ImageFolderDataset,
+        SampleDataset,
+    )
     from .results import ResultsDataset
     from .tensors import (
         ClassifierDataset,
@@ -24,13 +31,18 @@ if TYPE_CHECKING:
 _HOMES = {
     "ArtifactDataset": "base",
     "CIFAR100Dataset": "raw",
+    "CIFAR10Dataset": "raw",
     "ChallengeDataset": "challenge",
+    "ChosenClassifierDataset": "chosen",
     "ClassifierDataset": "tensors",
     "FigureDataset": "artifacts",
     "FolderDataset": "folder",
     "GeneratedChallengeDataset": "challenge",
+    "HuggingFaceDataset": "raw",
+    "ImageFolderDataset": "raw",
     "ImageSetDataset": "tensors",
     "JSONDataset": "artifacts",
+    "PicturesDataset": "chosen",
     "PredictionsDataset": "tensors",
     "PublishedWeightsDataset": "tensors",
     "ResultsDataset": "results",
@@ -43,14 +55,19 @@ _HOMES = {
 
 __all__ = [
     "ArtifactDataset",
+    "CIFAR10Dataset",
     "CIFAR100Dataset",
     "ChallengeDataset",
+    "ChosenClassifierDataset",
     "ClassifierDataset",
     "FigureDataset",
     "FolderDataset",
     "GeneratedChallengeDataset",
+    "HuggingFaceDataset",
+    "ImageFolderDataset",
     "ImageSetDataset",
     "JSONDataset",
+    "PicturesDataset",
     "PredictionsDataset",
     "PublishedWeightsDataset",
     "ResultsDataset",

@@ -1,4 +1,4 @@
-"""The data sets as they come: the official CIFAR-100, and the embedded one."""
+"""The data sets as they come: published ones, the embedded one, and those of one's own."""
 
 import json
 from pathlib import Path
@@ -7,17 +7,19 @@ from typing import Any, Literal, NoReturn
 from kedro.io import AbstractDataset
 
 from cifar100_transfer.data import ImageSet
+from cifar100_transfer.data.cifar10 import read_cifar10
 from cifar100_transfer.data.cifar100 import read_cifar100
+from cifar100_transfer.data.own import read_image_folder, read_saved_dataset
 from cifar100_transfer.data.sample import generate, write_cifar_archive_folder
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.storage import atomic_path
 
 
-class CIFAR100Dataset(AbstractDataset[NoReturn, tuple[ImageSet, ImageSet]]):
-    """The official CIFAR-100: training and test images, verified; fetched where absent.
+class RawDataset(AbstractDataset[NoReturn, tuple[ImageSet, ImageSet]]):
+    """Training and test images as they come. Subclasses say how they are read.
 
     Args:
-        filepath: folder that holds `cifar-100-python/` or `cifar-100-python.tar.gz`.
+        filepath: folder that holds the data.
         metadata: free entries of the catalog, read by kedro-viz.
     """
 
@@ -25,16 +27,102 @@ class CIFAR100Dataset(AbstractDataset[NoReturn, tuple[ImageSet, ImageSet]]):
         self._folder = Path(filepath)
         self.metadata = metadata
 
-    def load(self) -> tuple[ImageSet, ImageSet]:
-        """Return training and test images."""
-        return read_cifar100(self._folder)
-
     def save(self, data: NoReturn) -> None:
         """Refuse: raw data is an input."""
         raise UserError(f"{self._folder}: raw data is read, never written")
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._folder}
+
+
+class CIFAR100Dataset(RawDataset):
+    """The official CIFAR-100: training and test images, verified; fetched where absent.
+
+    Args:
+        filepath: folder that holds `cifar-100-python/` or `cifar-100-python.tar.gz`.
+        metadata: free entries of the catalog, read by kedro-viz.
+    """
+
+    def load(self) -> tuple[ImageSet, ImageSet]:
+        """Return training and test images."""
+        return read_cifar100(self._folder)
+
+
+class CIFAR10Dataset(RawDataset):
+    """The official CIFAR-10: training and test images, verified; fetched where absent.
+
+    Args:
+        filepath: folder that holds `cifar-10-batches-py/` or `cifar-10-python.tar.gz`.
+        metadata: free entries of the catalog, read by kedro-viz.
+    """
+
+    def load(self) -> tuple[ImageSet, ImageSet]:
+        """Return training and test images."""
+        return read_cifar10(self._folder)
+
+
+class ImageFolderDataset(RawDataset):
+    """Pictures in one folder a class, of any number, size and kind.
+
+    Args:
+        filepath: folder that holds `train/CLASS/` and perhaps `test/CLASS/`, or `CLASS/` at once.
+        image_size: height and width in pixels to which all pictures are brought.
+        test_share: part of every class that becomes the test set where there is no `test/`.
+        seed: of that division.
+        metadata: free entries of the catalog, read by kedro-viz.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        image_size: int,
+        test_share: float = 0.2,
+        seed: int = 0,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(filepath=filepath, metadata=metadata)
+        self._image_size = image_size
+        self._test_share = test_share
+        self._seed = seed
+
+    def load(self) -> tuple[ImageSet, ImageSet]:
+        """Return training and test images."""
+        self._check_settings()
+        return read_image_folder(self._folder, self._image_size, self._test_share, self._seed)
+
+    def _check_settings(self) -> None:
+        if not isinstance(self._image_size, int) or self._image_size < 1:
+            raise UserError(f"image_size={self._image_size}: must be a whole number of pixels")
+        if not 0 < self._test_share < 1:
+            raise UserError(f"test_share={self._test_share}: must lie between 0 and 1")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._folder, "image_size": self._image_size}
+
+
+class HuggingFaceDataset(ImageFolderDataset):
+    """An image data set that `save_to_disk` of Hugging Face's `datasets` wrote.
+
+    Args:
+        filepath: the saved folder, with the splits `train` and perhaps `test`, or without splits.
+        image_size: height and width in pixels to which all pictures are brought.
+        test_share: part of every class that becomes the test set where there is no `test`.
+        seed: of that division.
+        label: name of the column of classes; null where there is only one.
+        metadata: free entries of the catalog, read by kedro-viz.
+    """
+
+    def __init__(self, *, label: str | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._label = label
+
+    def load(self) -> tuple[ImageSet, ImageSet]:
+        """Return training and test images."""
+        self._check_settings()
+        return read_saved_dataset(
+            self._folder, self._image_size, self._test_share, self._seed, self._label
+        )
 
 
 class SampleDataset(AbstractDataset[NoReturn, tuple[ImageSet, ImageSet]]):

@@ -467,6 +467,41 @@ def sample_grid(
 
 
 @_styled
+def contact_sheet(
+    images: torch.Tensor, predictions: pd.DataFrame, title: str, note: str = ""
+) -> Figure:
+    """Draw pictures with their names and their most probable classes.
+
+    Args:
+        images: uint8 [N, 3, H, W].
+        predictions: N rows with `file`, and `class_K` and `probability_K` for K from 1.
+        title: heading of the figure.
+        note: what a reader must know.
+    """
+    ranks = [rank for rank in (1, 2, 3) if f"class_{rank}" in predictions]
+    columns = min(6, len(images))
+    across, down = 1.45, 1.3 + 0.13 * len(ranks)
+    rows = math.ceil(len(images) / columns)
+    figure, axes = _canvas(
+        (-0.08, columns * across - 0.37), (-0.05, rows * down - 0.05), 1.2, title, note
+    )
+    for place, (image, (_, row)) in enumerate(zip(images, predictions.iterrows(), strict=True)):
+        x, y = place % columns * across, place // columns * down
+        _draw_image(axes, image, x, y)
+        axes.text(x, y + 1.04, _cut(row["file"], 24), va="top", fontsize=6.5, color=GREY)
+        for line, rank in enumerate(ranks):
+            axes.text(
+                x,
+                y + 1.15 + 0.12 * line,
+                f"{row[f'probability_{rank}']:.0%} {_short(row[f'class_{rank}'], 18)}",
+                va="top",
+                fontsize=7,
+                fontweight="bold" if rank == 1 else "normal",
+            )
+    return figure
+
+
+@_styled
 def comparison(table: pd.DataFrame) -> Figure:
     """Draw the accuracy of every model, the best on test images first.
 

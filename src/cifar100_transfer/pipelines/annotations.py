@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
     from cifar100_transfer.data import ImageSet, Predictions
     from cifar100_transfer.data.challenge import ChallengeFiles, Submission
+    from cifar100_transfer.data.pictures import PictureFiles
     from cifar100_transfer.models import Classifier
 else:
     Classifier = DataFrame = Figure = ImageSet = Predictions = Tensor = Any
-    ChallengeFiles = Submission = Any
+    ChallengeFiles = PictureFiles = Submission = Any
 
 __all__ = [
     "ChallengeFiles",
@@ -24,6 +25,7 @@ __all__ = [
     "DataFrame",
     "Figure",
     "ImageSet",
+    "PictureFiles",
     "Predictions",
     "Submission",
     "Tensor",

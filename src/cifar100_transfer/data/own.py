@@ -1,0 +1,190 @@
+"""Data sets of one's own: folders of pictures, and Hugging Face data sets saved to the disk."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+from cifar100_transfer.errors import UserError
+
+from .image_set import ImageSet, stratified_split
+from .pictures import read_pictures
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# Encoded pictures of a saved data set that are in memory at once.
+_READ_AT_ONCE = 512
+
+
+def read_image_folder(
+    folder: Path, image_size: int, test_share: float, seed: int
+) -> tuple[ImageSet, ImageSet]:
+    """Read pictures that lie in one folder a class.
+
+    Either `train/CLASS/…` and, if there are test images, `test/CLASS/…`; or `CLASS/…` at once.
+    Folders within a class's folder belong to it. Files without the suffix of a picture format and
+    hidden ones are left out.
+
+    Args:
+        folder: as above. The folders' names, sorted, are the classes.
+        image_size: height and width to which all pictures are brought, as `read_picture` says.
+        test_share: part of every class that becomes the test set where there is no `test/`.
+        seed: of that division.
+
+    Returns:
+        Training and test images, without coarse classes, in the order of their paths.
+
+    Raises:
+        UserError: no such folder, a class without pictures, test classes that are not in `train/`,
+            a picture that can't be read, or a class too small to be divided.
+    """
+    train_folder = folder / "train" if (folder / "train").is_dir() else folder
+    class_names = _folders(train_folder)
+    if len(class_names) < 2:
+        raise UserError(
+            f"{train_folder} holds {len(class_names)} folders: it should hold one folder of "
+            f"pictures a class, for two classes at least"
+        )
+    train = _read_classes(train_folder, class_names, image_size)
+    if train_folder == folder or not (folder / "test").is_dir():
+        return _divide(train, test_share, seed)
+    if strange := sorted(set(_folders(folder / "test")) - set(class_names)):
+        raise UserError(
+            f"{folder / 'test'} holds classes that {train_folder} does not: {', '.join(strange)}"
+        )
+    return train, _read_classes(folder / "test", class_names, image_size)
+
+
+def _folders(folder: Path) -> tuple[str, ...]:
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist: it should hold one folder of pictures a class")
+    names = [path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+    return tuple(sorted(names))
+
+
+def _read_classes(folder: Path, class_names: tuple[str, ...], image_size: int) -> ImageSet:
+    formats = Image.registered_extensions()
+    suffixes = {suffix for suffix, name in formats.items() if name in Image.OPEN}
+    paths, labels = [], []
+    for name in _folders(folder):
+        found = sorted(
+            path
+            for path in (folder / name).rglob("*")
+            if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
+        )
+        if not found:
+            raise UserError(
+                f"{folder / name} holds no pictures: put some there, or remove the folder"
+            )
+        paths += found
+        labels += [class_names.index(name)] * len(found)
+    if not paths:
+        raise UserError(f"{folder} holds no folders: put one folder of pictures a class there")
+    return ImageSet(
+        images=_read_all(paths, image_size), labels=torch.tensor(labels), class_names=class_names
+    )
+
+
+def _read_all(files: Sequence[Path | IO[bytes]], image_size: int) -> torch.Tensor:
+    """Read pictures into uint8 [N, 3, image_size, image_size]; one that can't be is an error."""
+    images = []
+    for picture in read_pictures(files, (image_size, image_size)):
+        if isinstance(picture, UserError):
+            raise UserError(f"{picture}: mend it or take it out") from picture
+        images.append(picture)
+    return torch.stack(images)
+
+
+def _divide(images: ImageSet, test_share: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    try:
+        return stratified_split(images, test_share, seed)
+    except UserError as error:
+        raise UserError(f"no test set can be taken from the images: {error}") from error
+
+
+def read_saved_dataset(
+    folder: Path, image_size: int, test_share: float, seed: int, label: str | None = None
+) -> tuple[ImageSet, ImageSet]:
+    """Read what `save_to_disk` of Hugging Face's `datasets` wrote.
+
+    Args:
+        folder: a saved data set with the splits `train` and, if there are test images, `test`; or
+            one without splits.
+        image_size: height and width to which all pictures are brought, as `read_picture` says.
+        test_share: part of every class that becomes the test set where there is no `test`.
+        seed: of that division.
+        label: name of the column of classes; None where there is only one.
+
+    Returns:
+        Training and test images, without coarse classes, in the order they are stored.
+
+    Raises:
+        UserError: `datasets` is not installed, there is no such data set, it lacks a column of
+            images or of classes, or a picture can't be read.
+    """
+    try:
+        from datasets import DatasetDict, load_from_disk
+    except ImportError as error:
+        raise UserError(
+            f"{folder} is a Hugging Face data set; to read it, "
+            f"pip install 'cifar100-transfer[huggingface]'"
+        ) from error
+    try:
+        stored = load_from_disk(str(folder))
+    except Exception as error:
+        # The library raises errors of many kinds, of its own and of Arrow.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{folder} is no data set that save_to_disk wrote ({reason})") from error
+    if not isinstance(stored, DatasetDict):
+        return _divide(_decode(stored, folder, image_size, label), test_share, seed)
+    if "train" not in stored:
+        raise UserError(f"{folder} has no split 'train', but {', '.join(stored)}")
+    train = _decode(stored["train"], folder, image_size, label)
+    if "test" not in stored:
+        return _divide(train, test_share, seed)
+    return train, _decode(stored["test"], folder, image_size, label)
+
+
+def _decode(stored: Dataset, folder: Path, image_size: int, label: str | None) -> ImageSet:
+    from datasets import ClassLabel
+    from datasets import Image as Encoded
+
+    image_column = _column(stored, folder, Encoded, "images", None)
+    label_column = _column(stored, folder, ClassLabel, "classes", label)
+    # Undecoded: all pictures are prepared by the same hand, wherever they are from.
+    encoded = stored.cast_column(image_column, Encoded(decode=False))
+    images = [
+        _read_all([_open(picture) for picture in batch[image_column]], image_size)
+        for batch in encoded.iter(_READ_AT_ONCE)
+    ]
+    labels = torch.tensor(stored[label_column][:], dtype=torch.int64)
+    if len(labels) == 0 or int(labels.min()) < 0:
+        raise UserError(f"{folder}: a split is empty, or has images without a label")
+    return ImageSet(
+        images=torch.cat(images),
+        labels=labels,
+        class_names=tuple(stored.features[label_column].names),
+    )
+
+
+def _open(picture: dict[str, Any]) -> Path | IO[bytes]:
+    content = picture["bytes"]
+    return Path(picture["path"]) if content is None else io.BytesIO(content)
+
+
+def _column(stored: Dataset, folder: Path, kind: type, content: str, chosen: str | None) -> str:
+    """Return the column of a kind: the chosen one, or else the only one."""
+    columns = [name for name, feature in stored.features.items() if isinstance(feature, kind)]
+    if chosen in columns:
+        return str(chosen)
+    if len(columns) == 1 and chosen is None:
+        return columns[0]
+    if not columns:
+        raise UserError(f"{folder} has no column of {content}, but {', '.join(stored.features)}")
+    raise UserError(f"{folder}: set 'label' of the catalog entry to one of {', '.join(columns)}")

@@ -1,0 +1,64 @@
+"""What a run is told on its command line to work on: one of the stored models, and pictures."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset
+
+from cifar100_transfer.data.pictures import PictureFiles, find_pictures
+from cifar100_transfer.errors import UserError
+
+from .tensors import ClassifierDataset
+
+
+class ChosenClassifierDataset(ClassifierDataset):
+    """The stored classifier of the model that `--params=model=NAME` names.
+
+    Its file lies, as every classifier's, in the folder of its model.
+    """
+
+    def check(self) -> None:
+        """Raise a `UserError` that names the models there are if this one is not stored."""
+        if self.exists():
+            return
+        models, file = self.folder.parent, Path(self._filepath).name
+        stored = sorted({path.parent.parent.name for path in models.glob(f"*/{file}/*/")})
+        there_are = f"there are: {', '.join(stored)}" if stored else "there is none yet"
+        raise UserError(
+            f"no classifier of a model '{self.folder.name}' is stored in {models}: name one with "
+            f"--params=model=NAME; {there_are} (kedro run --pipeline=NAME trains one)"
+        )
+
+
+class PicturesDataset(AbstractDataset[NoReturn, PictureFiles]):
+    """Pictures of one's own, named by `--params=images=FILE_OR_FOLDER`. Loading reads none of them.
+
+    Args:
+        filepath: a file, or a folder that is searched with the folders in it.
+        metadata: free entries of the catalog, read by kedro-viz.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._path = Path(filepath)
+        self.metadata = metadata
+
+    def check(self) -> None:
+        """Raise a `UserError` if there is no such file or folder."""
+        self._find()
+
+    def load(self) -> PictureFiles:
+        """Return the files."""
+        return self._find()
+
+    def _find(self) -> PictureFiles:
+        try:
+            return find_pictures(self._path)
+        except UserError as error:
+            raise UserError(f"images: {error} with --params=images=FILE_OR_FOLDER") from None
+
+    def save(self, data: NoReturn) -> None:
+        """Refuse: pictures are an input."""
+        raise UserError(f"{self._path}: pictures are read, never written")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._path}

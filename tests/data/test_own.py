@@ -1,0 +1,172 @@
+"""Folders and saved data sets of one's own: any classes, any sizes, and what is wrong with them."""
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cifar100_transfer.data.own import read_image_folder, read_saved_dataset
+from cifar100_transfer.data.pictures import read_picture
+from cifar100_transfer.errors import UserError
+from tests.pictures import write_class_folders
+
+
+def read(folder: Path, **options: Any) -> Any:
+    return read_image_folder(folder, **{"image_size": 10, "test_share": 0.25, "seed": 0, **options})
+
+
+def test_folders_are_classes_and_pictures_get_the_declared_size(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "train", {"owl": 4, "ant": 3, "bee": 2})
+    write_class_folders(tmp_path / "test", {"bee": 1, "owl": 2})
+    (tmp_path / "train" / "ant" / "notes.txt").write_text("left out")
+    train, test = read(tmp_path)
+    assert train.class_names == test.class_names == ("ant", "bee", "owl")
+    assert train.labels.tolist() == [0] * 3 + [1] * 2 + [2] * 4
+    assert test.labels.tolist() == [1, 2, 2]  # of one class there is no test picture
+    assert train.image_size == test.image_size == (10, 10)
+    first = sorted((tmp_path / "train" / "ant").glob("*.png"))[0]
+    assert torch.equal(train.images[0], read_picture(first, (10, 10)))
+
+
+@pytest.mark.parametrize("root", [".", "train"])
+def test_without_test_images_a_share_of_every_class_is_kept_apart(
+    tmp_path: Path, root: str
+) -> None:
+    write_class_folders(tmp_path / root, {"ant": 8, "bee": 4})
+    train, test = read(tmp_path)
+    assert train.labels.bincount().tolist() == [6, 3]
+    assert test.labels.bincount().tolist() == [2, 1]
+    again, _ = read(tmp_path)
+    assert torch.equal(train.images, again.images)
+
+
+def test_folders_in_a_class_belong_to_it(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "ant", {"red": 4, "black": 4})
+    write_class_folders(tmp_path, {"bee": 4})
+    train, test = read(tmp_path)
+    assert train.class_names == ("ant", "bee")
+    assert (len(train), len(test)) == (9, 3)
+
+
+def spoil_nothing_there(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+
+
+def spoil_a_picture(folder: Path) -> None:
+    (folder / "train" / "ant" / "broken.jpg").write_bytes(b"no picture")
+
+
+def spoil_a_class(folder: Path) -> None:
+    (folder / "train" / "empty").mkdir()
+
+
+def spoil_all_of_the_test(folder: Path) -> None:
+    (folder / "test").mkdir()
+
+
+def spoil_the_test(folder: Path) -> None:
+    write_class_folders(folder / "test", {"wasp": 1, "ant": 1})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_nothing_there, "holds 0 folders: it should hold one folder of pictures a class"),
+        (spoil_a_picture, r"broken\.jpg can't be read as a picture .*: mend it or take it out"),
+        (spoil_a_class, "empty holds no pictures"),
+        (spoil_all_of_the_test, "test holds no folders"),
+        (spoil_the_test, "holds classes that .*train does not: wasp"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, spoil: Any, message: str) -> None:
+    write_class_folders(tmp_path / "train", {"ant": 4, "bee": 4})
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=message):
+        read(tmp_path)
+
+
+def test_an_absent_folder_and_a_class_too_small_to_divide_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="absent does not exist"):
+        read(tmp_path / "absent")
+    write_class_folders(tmp_path, {"ant": 8, "bee": 1})
+    with pytest.raises(UserError, match=r"no test set can be taken .*class 'bee' \(1 images\)"):
+        read(tmp_path)
+
+
+def test_without_the_library_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UserError, match=r"pip install 'cifar100-transfer\[huggingface\]'"):
+        read_saved_dataset(tmp_path, 10, 0.25, 0)
+
+
+def library() -> Any:
+    # A submodule: the name alone could be that of a folder of tests.
+    pytest.importorskip("datasets.arrow_dataset")
+    return sys.modules["datasets"]
+
+
+def stored(folder: Path, splits: dict[str, int], **columns: Any) -> Path:
+    """Save a data set with pictures of two sizes and an empty third class."""
+    hub = library()
+
+    def part(count: int) -> Any:
+        pictures = []
+        for index in range(count):
+            file = io.BytesIO()
+            pixels = np.full((20, 12 + index % 2, 3), 10 * index, np.uint8)
+            Image.fromarray(pixels).save(file, "png")
+            pictures.append({"bytes": file.getvalue(), "path": None})
+        values = {"image": pictures, "label": [index % 2 for index in range(count)]}
+        features = {"image": hub.Image(), "label": hub.ClassLabel(names=["ant", "bee", "cow"])}
+        for name, feature in columns.items():
+            values[name], features[name] = values["label"], feature(hub)
+        return hub.Dataset.from_dict(values, features=hub.Features(features))
+
+    if "" in splits:
+        part(splits[""]).save_to_disk(str(folder))
+    else:
+        hub.DatasetDict({name: part(count) for name, count in splits.items()}).save_to_disk(
+            str(folder)
+        )
+    return folder
+
+
+def test_a_saved_data_set_is_read(tmp_path: Path) -> None:
+    train, test = read_saved_dataset(stored(tmp_path, {"train": 8, "test": 4}), 10, 0.25, 0)
+    assert train.class_names == test.class_names == ("ant", "bee", "cow")
+    assert train.labels.tolist() == [0, 1] * 4
+    assert train.images.shape == (8, 3, 10, 10)
+    assert [int(image.max()) for image in train.images] == [10 * index for index in range(8)]
+    assert len(test) == 4
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+def test_a_saved_data_set_without_a_test_split_is_divided(tmp_path: Path, split: str) -> None:
+    train, test = read_saved_dataset(stored(tmp_path, {split: 16}), 10, 0.25, 0)
+    assert (len(train), len(test)) == (12, 4)
+
+
+def test_of_several_label_columns_one_must_be_named(tmp_path: Path) -> None:
+    folder = stored(
+        tmp_path, {"": 16}, coarse=lambda hub: hub.ClassLabel(names=["insect", "mammal"])
+    )
+    with pytest.raises(UserError, match="set 'label' of the catalog entry to one of label, coarse"):
+        read_saved_dataset(folder, 10, 0.25, 0)
+    train, _ = read_saved_dataset(folder, 10, 0.25, 0, label="coarse")
+    assert train.class_names == ("insect", "mammal")
+
+
+def test_another_folder_is_no_saved_data_set(tmp_path: Path) -> None:
+    library()
+    with pytest.raises(UserError, match="is no data set that save_to_disk wrote"):
+        read_saved_dataset(tmp_path, 10, 0.25, 0)
+    with pytest.raises(UserError, match="has no split 'train', but dev"):
+        read_saved_dataset(stored(tmp_path / "dev", {"dev": 4}), 10, 0.25, 0)
