@@ -70,7 +70,7 @@ def _read_parameters(context: KedroContext) -> tuple[Mapping[str, Any], "Origin"
     """Return all parameters, and where each is from.
 
     Raises:
-        UserError: a file is no YAML, or refers to what there isn't; or there is no such environment.
+        UserError: a file is no YAML or refers to what there isn't, or the environment is unknown.
     """
     try:
         return context.config_loader["parameters"], _locate(context)

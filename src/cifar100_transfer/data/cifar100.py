@@ -5,6 +5,7 @@ Format and checksums: https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky, 2
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import pickle
@@ -30,7 +31,7 @@ FILE_MD5 = {
     "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
     "meta": "7973b15100ade9c7d40fb424638fde48",
 }
-MAX_FILE_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 SIDE = 32
 
 # What the official files and files written by NumPy 1 and 2 refer to; nothing here runs code.
@@ -108,16 +109,23 @@ def _read_archive(archive: Path) -> dict[str, bytes]:
     wanted = {f"{FOLDER}/{name}": name for name in FILE_MD5}
     contents: dict[str, bytes] = {}
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        # All at once, so that nothing in the archive can unpack to more, and that gzip's checksum,
+        # which stands at the end, is compared.
+        with gzip.open(archive) as file:
+            unpacked = file.read(MAX_BYTES + 1)
+        if len(unpacked) > MAX_BYTES:
+            raise UserError(
+                f"{archive} unpacks to more than {MAX_BYTES:,} bytes: it is not CIFAR-100. Delete "
+                f"it. {_advice(archive.parent)}"
+            )
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
             for member in tar:
                 name = wanted.get(member.name)
                 if name is None or not member.isreg():
                     continue
-                if member.size > MAX_FILE_BYTES:
-                    raise UserError(f"{archive}: {member.name} claims {member.size:,} bytes")
-                file = tar.extractfile(member)
-                assert file is not None  # it is a regular file
-                contents[name] = file.read()
+                opened = tar.extractfile(member)
+                assert opened is not None  # it is a regular file
+                contents[name] = opened.read()
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise UserError(
             f"{archive} is damaged ({error}). Delete it. {_advice(archive.parent)}"
