@@ -1,6 +1,7 @@
 """Nodes of the training template."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,14 @@ def train_classifier(
 
     from cifar100_transfer.models import choose_device
     from cifar100_transfer.training import build_classifier, train
+    from cifar100_transfer.training.suspicion import warn_at_chance
 
     device = choose_device(compute.device)
     classifier = build_classifier(train_set, normalization, model, training, pretrained_weights)
-    result = train(classifier, train_set, validation_set, training, device, resume_folder)
+    watch = partial(warn_at_chance, classes=train_set.num_classes, images=len(validation_set))
+    result = train(
+        classifier, train_set, validation_set, training, device, resume_folder, on_epoch=watch
+    )
     history = pd.DataFrame([asdict(record) for record in result.history])
     summary = {
         **result.summary(),
