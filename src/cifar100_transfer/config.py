@@ -4,7 +4,7 @@ Kedro builds these models from `conf/*/parameters_*.yml` before any node runs; a
 them by hand. Unknown names are refused, so a misspelt parameter can't be silently ignored.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -12,7 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 class Settings(BaseModel):
     """Base of all parameter groups: immutable, and closed to unknown names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # Pydantic takes `true` for 1, and a run of one epoch would pass for what was asked.
+        entries = value if isinstance(value, list | tuple) else [value]
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        if wanted is not bool and any(isinstance(entry, bool) for entry in entries):
+            raise ValueError("input should not be true or false")
+        return value
 
 
 class SplitConfig(Settings):
@@ -21,7 +31,9 @@ class SplitConfig(Settings):
     validation_share: float = Field(
         0.2, gt=0, lt=1, description="Part of every class that is kept for validation."
     )
-    seed: int = Field(0, ge=0, description="Seed of the division.")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="Seed of the division; scikit-learn takes 32 bits."
+    )
 
 
 class ComputeConfig(Settings):

@@ -2,7 +2,7 @@
 
 import difflib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -59,13 +59,44 @@ class ParameterHooks:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Refuse unknown names, missing values, wrong types and values out of range."""
-        values = context.config_loader["parameters"]
-        registered = dict(pipelines)
         try:
-            check_names(values, registered, _locate(context))
-            check_values(values, registered, _locate(context))
+            values, origin = _read_parameters(context)
+            registered = dict(pipelines)
+            check_pipelines(_requested(), registered)
+            check_names(values, registered, origin)
+            check_values(values, registered, origin)
         except UserError as error:
             fail(error)
+
+
+def _read_parameters(context: KedroContext) -> tuple[Mapping[str, Any], "Origin"]:
+    """Return all parameters, and where each is from.
+
+    Raises:
+        UserError: a file is no YAML or refers to what there isn't, or the environment is unknown.
+    """
+    try:
+        return context.config_loader["parameters"], _locate(context)
+    except Exception as error:
+        # Kedro, OmegaConf and PyYAML each have exceptions of their own, over several lines.
+        reason = " ".join(str(error).split())
+        raise UserError(f"the parameters in conf/ can't be read: {reason}") from error
+
+
+def _requested() -> list[str]:
+    """Return the pipelines that the command line asks for."""
+    command = click.get_current_context(silent=True)
+    options = command.params if command else {}
+    return [name for name in [options.get("pipeline"), *(options.get("pipelines") or [])] if name]
+
+
+def check_pipelines(names: Iterable[str], registered: Registry) -> None:
+    """Raise a `UserError` if a pipeline is asked for that is not registered."""
+    for name in names:
+        if name not in registered:
+            near = difflib.get_close_matches(name, sorted(registered), n=3)
+            known = " or ".join(near) if near else ", ".join(sorted(registered))
+            raise UserError(f"--pipelines: no pipeline is called '{name}'; choose {known}")
 
 
 def check_names(values: Mapping[str, Any], registered: Registry, origin: "Origin") -> None:

@@ -1,6 +1,7 @@
 """The reader of CIFAR-100's files, on tiny files of the same format: good, damaged and hostile."""
 
 import contextlib
+import gzip
 import hashlib
 import io
 import pickle
@@ -250,12 +251,25 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
         read_cifar100(tmp_path, official=False)
 
 
-def test_a_bomb_is_refused_before_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_bomb_is_refused_before_it_unpacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes
 ) -> None:
-    monkeypatch.setattr(cifar100, "MAX_FILE_BYTES", 1000)
-    with pytest.raises(UserError, match="claims"):
-        read_cifar100(write_as_archive(tmp_path, tiny()), official=False)
+    # Kilobytes that unpack to 64 MB, as a file nobody asked for, or as a header.
+    header = tarfile.TarInfo("zeros")
+    header.type, header.size = kind, 1 << 26
+    with gzip.open(tmp_path / ARCHIVE, "wb", compresslevel=1) as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(2):
+            file.write(bytes(1 << 25))
+    monkeypatch.setattr(cifar100, "MAX_BYTES", 1 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="unpacks to more than 1,048,576 bytes"):
+            read_cifar100(tmp_path, official=False)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
 
 
 class Hostile:

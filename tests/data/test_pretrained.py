@@ -1,5 +1,6 @@
 """Pretrained weights from files and from torchvision, without trusting either."""
 
+import math
 import os
 import pickle
 from pathlib import Path
@@ -63,6 +64,12 @@ def test_a_hostile_pickle_is_not_executed(tmp_path: Path, by_torch: bool) -> Non
     if by_torch:
         torch.load(path, weights_only=False)  # the trap is armed
         assert trace.exists()
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    torch.save({"fine": torch.ones(2), "broken": torch.tensor([1, math.nan])}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w\.pth holds .* not finite, first in broken"):
+        read_weights(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torchvision.transforms import v2
 
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, ClassifierSpec, load_classifier, save_classifier
+from cifar100_transfer.sealed import pack
 
 SPEC = ClassifierSpec(
     architecture="simple_cnn",
@@ -135,10 +137,18 @@ def test_a_spec_that_does_not_fit_is_a_user_error(
     tmp_path: Path, classifier: Classifier, changes: dict[str, object]
 ) -> None:
     path = tmp_path / "classifier.safetensors"
-    text = json.dumps(json.loads(SPEC.to_json()) | changes)
-    safetensors.torch.save_file(classifier.state_dict(), path, metadata={"classifier": text})
+    description = json.loads(SPEC.to_json()) | changes
+    path.write_bytes(pack(classifier.state_dict(), "classifier", description))
     with pytest.raises(UserError, match=r"classifier\.safetensors is damaged or of another"):
         load_classifier(path)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, classifier: Classifier) -> None:
+    with torch.no_grad():
+        next(classifier.parameters()).view(-1)[0] = math.nan
+    save_classifier(classifier, tmp_path / "classifier.safetensors")
+    with pytest.raises(UserError, match=r"classifier\.safetensors holds weights that are not fin"):
+        load_classifier(tmp_path / "classifier.safetensors")
 
 
 FRACTION = st.floats(0.01, 1)

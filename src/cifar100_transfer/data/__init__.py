@@ -7,7 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .image_set import ImageSet, Normalization, channel_statistics, stratified_split
+    from .image_set import (
+        ImageSet,
+        Normalization,
+        channel_statistics,
+        count_copies,
+        stratified_split,
+    )
     from .predictions import Predictions
 
 _HOMES = {
@@ -15,10 +21,18 @@ _HOMES = {
     "Normalization": "image_set",
     "Predictions": "predictions",
     "channel_statistics": "image_set",
+    "count_copies": "image_set",
     "stratified_split": "image_set",
 }
 
-__all__ = ["ImageSet", "Normalization", "Predictions", "channel_statistics", "stratified_split"]
+__all__ = [
+    "ImageSet",
+    "Normalization",
+    "Predictions",
+    "channel_statistics",
+    "count_copies",
+    "stratified_split",
+]
 
 
 def __getattr__(name: str) -> Any:

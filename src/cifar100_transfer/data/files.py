@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 
 import safetensors
-import safetensors.torch
 import torch
 
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.sealed import pack, unpack
 from cifar100_transfer.storage import atomic_path
 
 from .image_set import ImageSet
@@ -50,32 +49,27 @@ def load_predictions(path: Path) -> Predictions:
 
 
 def _save(tensors: dict[str, torch.Tensor], classes: ImageSet | Predictions, path: Path) -> None:
-    text = json.dumps(
-        {
-            "class_names": classes.class_names,
-            "coarse_names": classes.coarse_names,
-            "coarse_of_class": classes.coarse_of_class,
-        },
-        ensure_ascii=False,
-    )
-    contiguous = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    description = {
+        "class_names": classes.class_names,
+        "coarse_names": classes.coarse_names,
+        "coarse_of_class": classes.coarse_of_class,
+    }
+    content = pack(tensors, _METADATA_KEY, description)
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(contiguous, temporary, metadata={_METADATA_KEY: text})
+        temporary.write_bytes(content)
 
 
 def _load(path: Path, kind: type[Stored], wanted: set[str]) -> Stored:
     try:
-        with safetensors.safe_open(path, framework="pt") as archive:
-            names = set(archive.keys())
-            metadata = archive.metadata() or {}
-            if names != wanted or _METADATA_KEY not in metadata:
-                raise UserError(f"it holds {sorted(names)} instead of {sorted(wanted)}")
-            values: dict[str, Any] = {name: archive.get_tensor(name) for name in names}
-        classes = json.loads(metadata[_METADATA_KEY])
-        values |= {key: tuple(value) for key, value in classes.items()}
+        tensors, classes = unpack(path, _METADATA_KEY)
+        if set(tensors) != wanted:
+            raise UserError(f"it holds {sorted(tensors)} instead of {sorted(wanted)}")
+        values: dict[str, Any] = {key: tuple(value) for key, value in classes.items()} | tensors
         return kind(**values)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the pipeline that makes it") from None
-    except (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+    except KeyError:
+        raise UserError(f"{path} holds no image set and no predictions of this project") from None
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is damaged or of another version ({reason})") from error

@@ -51,7 +51,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             a file of `torch.save`.
 
     Raises:
-        UserError: no such file, damaged, or not a state dict of tensors.
+        UserError: no such file, damaged, not a state dict of tensors, or not finite.
     """
     try:
         if path.suffix == ".safetensors":
@@ -72,6 +72,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     ):
         raise UserError(f"{path} holds no state dict (a dictionary of tensors)")
+    if broken := [key for key, value in state.items() if not bool(value.isfinite().all())]:
+        raise UserError(f"{path} holds weights that are not finite, first in {broken[0]}")
     network = {
         key.removeprefix(_CLASSIFIER_PREFIX): value
         for key, value in state.items()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import safetensors
-import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -27,8 +26,11 @@ from cifar100_transfer.data.challenge import (
 from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, predict_logits
+from cifar100_transfer.sealed import content_digest, pack, unpack
 
 logger = logging.getLogger(__name__)
+
+_METADATA_KEY = "part"
 
 CHUNK = 4096  # images copied out of a file at a time: 12 MB
 DOMINANT_FACTOR = 10
@@ -122,11 +124,7 @@ def predict_challenge(
 
 def classifier_digest(classifier: Classifier) -> str:
     """Return a SHA-256 of all that decides what a classifier says: specification and weights."""
-    total = hashlib.sha256(classifier.spec.to_json().encode())
-    for name, tensor in sorted(classifier.state_dict().items()):
-        total.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return total.hexdigest()
+    return content_digest(classifier.state_dict(), asdict(classifier.spec))
 
 
 def _predict_file(
@@ -151,12 +149,13 @@ def _predict_file(
 
 
 def _save_part(part: _Part, path: Path) -> None:
+    tensors = {
+        "labels": torch.from_numpy(part.labels),
+        "confidence": torch.from_numpy(part.confidence),
+    }
+    content = pack(tensors, _METADATA_KEY, {"seconds": part.seconds})
     with writing(path) as temporary:
-        safetensors.numpy.save_file(
-            {"labels": part.labels, "confidence": part.confidence},
-            temporary,
-            metadata={"seconds": repr(part.seconds)},
-        )
+        temporary.write_bytes(content)
 
 
 def _load_part(path: Path, images: int) -> _Part | None:
@@ -164,10 +163,9 @@ def _load_part(path: Path, images: int) -> _Part | None:
     if not path.exists():
         return None
     try:
-        with safetensors.safe_open(path, framework="numpy") as archive:
-            labels = archive.get_tensor("labels")
-            confidence = archive.get_tensor("confidence")
-            seconds = float(archive.metadata()["seconds"])
+        tensors, description = unpack(path, _METADATA_KEY)
+        labels, confidence = tensors["labels"].numpy(), tensors["confidence"].numpy()
+        seconds = float(description["seconds"])
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         logger.warning("%s is damaged (%s): its images are classified anew", path, error)
         return None

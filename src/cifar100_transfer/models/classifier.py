@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.sealed import pack, unpack
 from cifar100_transfer.storage import atomic_path
 
 from .backbones import build_network, load_current_state, memory_format
@@ -125,13 +125,9 @@ class Classifier(nn.Module):
 
 def save_classifier(classifier: Classifier, path: Path) -> None:
     """Write weights and spec to one safetensors file, atomically."""
-    weights = {
-        key: value.detach().contiguous().cpu() for key, value in classifier.state_dict().items()
-    }
+    content = pack(classifier.state_dict(), _METADATA_KEY, asdict(classifier.spec))
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(
-            weights, temporary, metadata={_METADATA_KEY: classifier.spec.to_json()}
-        )
+        temporary.write_bytes(content)
 
 
 def load_classifier(path: Path | str) -> Classifier:
@@ -145,14 +141,13 @@ def load_classifier(path: Path | str) -> Classifier:
         The classifier on the CPU in evaluation mode.
 
     Raises:
-        UserError: no such file, damaged, or not one of this project's classifiers.
+        UserError: no such file, damaged, not one of this project's classifiers, or its weights
+            are not finite.
     """
     file = _newest_version(Path(path))
     try:
-        with safetensors.safe_open(file, framework="pt") as archive:
-            text = (archive.metadata() or {})[_METADATA_KEY]
-            weights = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
-        classifier = Classifier(ClassifierSpec.from_json(text))
+        weights, description = unpack(file, _METADATA_KEY)
+        classifier = Classifier(ClassifierSpec.from_json(json.dumps(description)))
         load_current_state(classifier, weights)
     except FileNotFoundError:
         raise UserError(f"{file} does not exist: train the model first") from None
@@ -161,6 +156,8 @@ def load_classifier(path: Path | str) -> Classifier:
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{file} is damaged or of another version ({reason})") from error
+    if not all(bool(values.isfinite().all()) for values in classifier.state_dict().values()):
+        raise UserError(f"{file} holds weights that are not finite: train the model again")
     return classifier.eval()
 
 

@@ -17,7 +17,10 @@ def choose_device(name: str) -> torch.device:
     cuda, mps = torch.cuda.device_count(), torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:  # such as an index of more digits than torch reads
+        raise UserError(f"compute.device={name} is no device: use auto or cpu") from None
     present = {
         "cpu": True,
         "mps": mps,

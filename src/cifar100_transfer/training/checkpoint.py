@@ -5,10 +5,11 @@ random state is kept.
 """
 
 import hashlib
+import io
 import json
 import logging
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,16 @@ def digest(*tensors: torch.Tensor) -> str:
 
 
 def save_resume_point(folder: Path, point: ResumePoint) -> None:
-    """Replace the folder's resume point, atomically; there is never more than one."""
-    with atomic_path(folder / _FILE) as temporary:
-        torch.save({"version": _VERSION, **asdict(point)}, temporary)
+    """Replace the folder's resume point, atomically; there is never more than one.
+
+    The file begins with the SHA-256 of the rest: torch reads altered weights without a word.
+    """
+    buffer = io.BytesIO()
+    torch.save({"version": _VERSION, **asdict(point)}, buffer)
+    content = buffer.getbuffer()
+    with atomic_path(folder / _FILE) as temporary, temporary.open("wb") as file:
+        file.write(hashlib.sha256(content).digest())
+        file.write(content)
 
 
 def load_resume_point(folder: Path, identity: dict[str, Any]) -> ResumePoint | None:
@@ -81,21 +89,36 @@ def load_resume_point(folder: Path, identity: dict[str, Any]) -> ResumePoint | N
     if not file.is_file():
         return None
     try:
-        stored = torch.load(file, map_location="cpu", weights_only=True)
-        if stored.pop("version") != _VERSION:
-            raise ValueError("another version")
-        point = ResumePoint(**stored)
-    except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        logger.warning("%s is not used: it is damaged (%s)", file, str(error).splitlines()[0])
-        return None
-    except pickle.UnpicklingError:
-        logger.warning("%s is not used: it is no resume point", file)
+        point = _read(file)
+    except (OSError, ValueError) as error:
+        logger.warning("%s is not used: %s", file, error)
         return None
     if difference := _difference(point.identity, identity):
         logger.warning("%s of epoch %d is not used: %s", file, point.epoch, difference)
         return None
     logger.info("Going on after epoch %d of an interrupted run (%s)", point.epoch, file)
     return point
+
+
+def _read(file: Path) -> ResumePoint:
+    with file.open("rb") as opened:
+        digest = opened.read(hashlib.sha256().digest_size)
+        content = opened.read()
+    if hashlib.sha256(content).digest() != digest:
+        raise ValueError("it is damaged, or no resume point")
+    # Whoever can write a digest can still write a hostile pickle.
+    try:
+        stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError("it is no resume point") from error
+    names = {entry.name for entry in fields(ResumePoint)}
+    if (
+        not isinstance(stored, dict)
+        or stored.pop("version", None) != _VERSION
+        or set(stored) != names
+    ):
+        raise ValueError("it is of another version")
+    return ResumePoint(**stored)
 
 
 def _difference(stored: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -22,8 +22,13 @@ def predict_test_set(
 def compute_metrics(predictions: Predictions, training_summary: dict[str, Any]) -> dict[str, float]:
     """Compute the test metrics, beside the training and validation figures of the same weights."""
     from cifar100_transfer.evaluation.metrics import classification_metrics
+    from cifar100_transfer.evaluation.suspicion import warn_of_gap
 
     test = {f"test_{name}": v for name, v in classification_metrics(predictions).items()}
+    warn_of_gap(
+        *(test["test_accuracy"], len(predictions)),
+        *(training_summary["validation_accuracy"], training_summary["validation_images"]),
+    )
     return {**test, **{name: training_summary[name] for name in _TRAINING_FIGURES}}
 
 

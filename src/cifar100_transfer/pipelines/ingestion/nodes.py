@@ -1,10 +1,13 @@
 """Nodes of the ingestion pipeline."""
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
 from cifar100_transfer.config import SplitConfig
 from cifar100_transfer.pipelines.annotations import DataFrame, Figure, ImageSet
+
+logger = logging.getLogger(__name__)
 
 
 def split_images(
@@ -12,13 +15,26 @@ def split_images(
 ) -> tuple[ImageSet, ImageSet, ImageSet]:
     """Divide the official training images into training and validation, class by class.
 
-    The test images stay as they are published.
+    The test images stay as they are published. A warning says how many images occur in two sets.
     """
     from cifar100_transfer.data import stratified_split
 
     official_train, test_set = raw_images
     train_set, validation_set = stratified_split(official_train, split.validation_share, split.seed)
+    _warn_of_copies("validation", validation_set, train_set)
+    _warn_of_copies("test", test_set, train_set)
     return train_set, validation_set, test_set
+
+
+def _warn_of_copies(name: str, images: ImageSet, train_set: ImageSet) -> None:
+    from cifar100_transfer.data import count_copies
+
+    if copies := count_copies(images, train_set):
+        logger.warning(
+            "%d of %d %s images are exact copies of training images: being right about them proves "
+            "nothing",
+            *(copies, len(images), name),
+        )
 
 
 def compute_normalization(train_set: ImageSet) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Nodes of the training template."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def train_classifier(
 
     from cifar100_transfer.models import choose_device, choose_precision
     from cifar100_transfer.training import build_classifier, train
+    from cifar100_transfer.training.suspicion import warn_at_chance
 
     device = choose_device(compute.device)
     classifier = build_classifier(train_set, normalization, model, training, pretrained_weights)
@@ -44,6 +46,7 @@ def train_classifier(
         training,
         device,
         resume_folder,
+        on_epoch=partial(warn_at_chance, classes=train_set.num_classes, images=len(validation_set)),
         precision=choose_precision(compute.precision, device),
         compile_network=compute.compile,
     )

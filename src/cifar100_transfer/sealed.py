@@ -1,0 +1,63 @@
+"""Tensors with a description in one safetensors file that knows its own checksum.
+
+A flipped bit of a weight or a pixel would otherwise be read as if nothing had happened.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+_DIGEST = "sha256"
+
+
+def pack(tensors: Mapping[str, torch.Tensor], key: str, description: Mapping[str, Any]) -> bytes:
+    """Return the content of a file.
+
+    Args:
+        tensors: on any device.
+        key: under which the description stands in the file's metadata.
+        description: plain JSON values; `sha256` is added to them.
+    """
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # One entry alone: safetensors writes several in any order, and equal files should be equal.
+    text = json.dumps(
+        {**description, _DIGEST: content_digest(stored, description)}, ensure_ascii=False
+    )
+    return safetensors.torch.save(stored, metadata={key: text})
+
+
+def unpack(path: Path, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the tensors and the description of a file that holds what `pack` made.
+
+    Raises:
+        OSError: the file can't be read.
+        KeyError: the file has no such description.
+        ValueError: the content is not what was written.
+        safetensors.SafetensorError: the file is damaged.
+    """
+    with safetensors.safe_open(path, framework="pt") as archive:
+        text = (archive.metadata() or {})[key]
+        tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+    description = json.loads(text)
+    if not isinstance(description, dict):
+        raise ValueError(f"its description is a {type(description).__name__}")
+    digest = description.pop(_DIGEST, None)
+    if digest != content_digest(tensors, description):
+        raise ValueError("its checksum does not fit its content")
+    return tensors, description
+
+
+def content_digest(tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a description and of all tensors: names, types, shapes and bytes."""
+    sha = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        # Through bytes, as NumPy lacks some of torch's types.
+        sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return sha.hexdigest()

@@ -1,0 +1,175 @@
+"""A resume point is used by the same training alone, and only if it is whole."""
+
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cifar100_transfer.training.checkpoint import (
+    ResumePoint,
+    digest,
+    identify,
+    load_resume_point,
+    save_resume_point,
+)
+
+IDENTITY = identify({"seed": 0, "size": (8, 8), "optimizer": {"name": "sgd", "rate": 0.1}})
+
+
+def point(epoch: int = 2) -> ResumePoint:
+    return ResumePoint(
+        identity=IDENTITY,
+        epoch=epoch,
+        weights={"weight": torch.arange(4.0)},
+        optimizer={"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1}]},
+        best_weights={"weight": torch.ones(4)},
+        history=[{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}][:epoch],
+    )
+
+
+def plain(values: Any) -> Any:
+    """Turn tensors into lists, so that states can be compared."""
+    if isinstance(values, dict):
+        return {key: plain(value) for key, value in values.items()}
+    return values.tolist() if isinstance(values, torch.Tensor) else values
+
+
+@pytest.mark.parametrize("stored", [point(), replace(point(), best_weights=None)])
+def test_a_resume_point_comes_back(
+    tmp_path: Path, stored: ResumePoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        save_resume_point(tmp_path / "new", stored)
+        loaded = load_resume_point(tmp_path / "new", IDENTITY)
+    assert loaded is not None
+    assert plain(asdict(loaded)) == plain(asdict(stored))
+    file = tmp_path / "new" / "resume.pt"
+    assert caplog.messages == [f"Going on after epoch 2 of an interrupted run ({file})"]
+
+
+def test_there_is_one_and_it_is_the_newest(tmp_path: Path) -> None:
+    save_resume_point(tmp_path, point(1))
+    save_resume_point(tmp_path, point(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["resume.pt"]
+    loaded = load_resume_point(tmp_path, IDENTITY)
+    assert loaded is not None
+    assert loaded.epoch == 2
+
+
+def test_without_one_there_is_none_and_no_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load_resume_point(tmp_path, IDENTITY) is None
+    (tmp_path / "resume.pt").mkdir()
+    assert load_resume_point(tmp_path, IDENTITY) is None
+    assert not caplog.records
+
+
+def test_tensors_are_put_on_the_cpu_wherever_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    load = torch.load
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        asked.append(options)
+        return load(*arguments, **options)
+
+    save_resume_point(tmp_path, point())
+    monkeypatch.setattr(torch, "load", spy)
+    load_resume_point(tmp_path, IDENTITY)
+    assert asked == [{"map_location": "cpu", "weights_only": True}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seed": 1}, "seed was 0 and is 1"),
+        ({"optimizer": {"name": "adam", "rate": 0.1}}, "optimizer.name was 'sgd' and is 'adam'"),
+        ({"more": True}, "more was None and is True"),
+        ({"seed": 1, "size": (9, 8)}, "seed was 0 and is 1, size was [8, 8] and is [9, 8]"),
+    ],
+)
+def test_one_of_another_training_is_left_unused_with_the_difference(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], said: str
+) -> None:
+    save_resume_point(tmp_path, point())
+    wanted = {"seed": 0, "size": (8, 8), "optimizer": {"name": "sgd", "rate": 0.1}} | changes
+    assert load_resume_point(tmp_path, identify(wanted)) is None
+    file = tmp_path / "resume.pt"
+    assert caplog.messages == [f"{file} of epoch 2 is not used: {said}"]
+    assert file.exists()
+
+
+def sealed(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest() + content
+
+
+def torched(values: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    return buffer.getvalue()
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch executed",)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda content: b"", "it is damaged, or no resume point"),
+        (lambda content: content[:-1], "it is damaged, or no resume point"),
+        (lambda content: content + b"x", "it is damaged, or no resume point"),
+        (lambda content: content[32:], "it is damaged, or no resume point"),
+        (lambda content: sealed(b""), "it is no resume point"),
+        (lambda content: sealed(b"no pickle"), "it is no resume point"),
+        (lambda content: sealed(torched(Hostile())), "it is no resume point"),
+        (lambda content: sealed(torched([1])), "it is of another version"),
+        (lambda content: sealed(torched({"epoch": 1})), "it is of another version"),
+        (lambda content: sealed(torched({"version": 1, **asdict(point())})), "of another version"),
+        (lambda content: sealed(torched({"version": 2, "epoch": 1})), "it is of another version"),
+    ],
+)
+def test_a_damaged_or_foreign_one_is_left_unused_and_nothing_is_executed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    spoil: Callable[[bytes], bytes],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_resume_point(tmp_path, point())
+    file = tmp_path / "resume.pt"
+    file.write_bytes(spoil(file.read_bytes()))
+    assert load_resume_point(tmp_path, IDENTITY) is None
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"{file} is not used: ")
+    assert said in caplog.messages[0]
+    assert caplog.records[0].levelno == logging.WARNING
+    assert not (tmp_path / "executed").exists()
+
+
+def test_descriptions_are_flat_and_plain() -> None:
+    assert identify({"a": {"b": {"c": (1, 2)}, "d": None}, "e": 1.5}) == {
+        "a.b.c": [1, 2],
+        "a.d": None,
+        "e": 1.5,
+    }
+
+
+def test_digests_tell_values_and_their_order() -> None:
+    first, second = torch.arange(4), torch.ones(2, requires_grad=True)
+    expected = hashlib.sha256(first.numpy().tobytes() + second.detach().numpy().tobytes())
+    assert digest(first, second) == expected.hexdigest()[:16]
+    assert digest(second, first) != digest(first, second)
+    grid = torch.arange(6).view(2, 3)
+    assert digest(grid.T) == digest(grid.T.contiguous()) != digest(grid)
