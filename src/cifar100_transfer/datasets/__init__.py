@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .folder import FolderDataset
     from .raw import CIFAR100Dataset, SampleDataset
     from .results import ResultsDataset
+    from .studies import StudiesDataset
     from .tensors import (
         ClassifierDataset,
         ImageSetDataset,
@@ -33,6 +34,7 @@ _HOMES = {
     "PublishedWeightsDataset": "tensors",
     "ResultsDataset": "results",
     "SampleDataset": "raw",
+    "StudiesDataset": "studies",
     "SubmissionDataset": "challenge",
     "TableDataset": "artifacts",
     "TextDataset": "artifacts",
@@ -52,6 +54,7 @@ __all__ = [
     "PublishedWeightsDataset",
     "ResultsDataset",
     "SampleDataset",
+    "StudiesDataset",
     "SubmissionDataset",
     "TableDataset",
     "TextDataset",
