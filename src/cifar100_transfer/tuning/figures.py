@@ -68,7 +68,7 @@ def search_history(trials: pd.DataFrame, title: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(axis="y")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower right", ncols=3)
     return figure
 
 
@@ -159,7 +159,8 @@ def parallel_coordinates(trials: pd.DataFrame, settings: Sequence[str], title: s
         ends = [places.min(), places.max()]
         unit = _to_unit(pd.Series([*ticks, *ends]))
         for height, text in zip(unit, ticks.values(), strict=False):
-            axes.text(position + 0.03, height, text, fontsize=8, va="center")
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+            axes.text(position + 0.03, height, text, fontsize=8, va="center", bbox=box)
     axes.set_xticks(range(len(settings)), settings)
     axes.set_xlim(-0.2, len(settings) - 0.6)
     axes.set_yticks([])
@@ -251,7 +252,7 @@ def screening(trials: pd.DataFrame, title: str) -> Figure:
                 fontsize=8,
             )
         axes.set_xscale("log")
-        axes.margins(x=0.18, y=0.1)
+        axes.margins(x=0.25, y=0.1)
         axes.set_xlabel(f"{label} (logarithmic)")
         axes.grid()
     by_size.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _amount(value)))

@@ -280,6 +280,7 @@ def _run(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Object
         trial.set_user_attr(_REASON, reason)
         study.tell(trial, state=TrialState.FAIL)
         logger.warning("Trial %d (%s) has failed: %s", trial.number, _settings(trial), reason)
+        _free_memory()
     else:
         trial.set_user_attr("validation_accuracy", outcome.validation_accuracy)
         for name, value in outcome.figures.items():
@@ -289,6 +290,10 @@ def _run(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Object
         else:
             study.tell(trial, outcome.validation_accuracy)
         _log_progress(study, plan, trial, outcome)
+
+
+def _free_memory() -> None:
+    """Leave nothing of a failed training to the next one."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
