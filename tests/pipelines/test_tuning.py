@@ -6,10 +6,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from kedro.config import OmegaConfigLoader
 
+from cifar100_transfer.config import (
+    AblationConfig,
+    ModelConfig,
+    ScreeningConfig,
+    SearchConfig,
+    TrainingConfig,
+)
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
-from tests.pipelines.conftest import Run, newest
+from cifar100_transfer.tuning.space import Recipe, check_ablation, check_screening, check_search
+from tests.pipelines.conftest import ROOT, Run, newest
 
 KINDS = ("tuning", "ablation", "screening")
 SEARCH = {
@@ -107,3 +116,23 @@ def test_every_model_can_be_tuned_under_its_name() -> None:
         for kind, node in (("tuning", "search_recipe"), ("ablation", "ablate_recipe")):
             one = registered[kind].filter(node_namespaces=[model])
             assert f"{model}.{node}" in {n.name for n in one.nodes}
+
+
+@pytest.mark.parametrize("env", ["base", "sample", "squeezenet", "quick"])
+def test_every_shipped_space_fits_its_recipe(env: str) -> None:
+    loader = OmegaConfigLoader(
+        str(ROOT / "conf"),
+        base_env="base",
+        default_run_env=env,
+        merge_strategy={"parameters": "soft"},
+    )
+    values = loader["parameters"]
+    check_screening(ScreeningConfig.model_validate(values["screening"]))
+    for model in MODELS:
+        block = values[model]
+        recipe = Recipe(
+            ModelConfig.model_validate(block["model"]),
+            TrainingConfig.model_validate(block["training"]),
+        )
+        check_search(SearchConfig.model_validate(block["search"]), recipe)
+        check_ablation(AblationConfig.model_validate(block["ablation"]), recipe)

@@ -89,7 +89,7 @@ def test_a_study_of_failures_says_why(tmp_path: Path, plan: Plan) -> None:
     def objective(trial: optuna.Trial) -> Outcome:
         raise UserError("too small")
 
-    with pytest.raises(UserError, match="not one of the 6 trials .* too small"):
+    with pytest.raises(UserError, match=r"not one of the 6 trials .* too small"):
         run_trials(f"sqlite:///{tmp_path}/studies.db", plan, objective)
 
 
