@@ -9,12 +9,20 @@ from cifar100_transfer.errors import UserError
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 
 REGISTERED = register_pipelines()
+SEARCH = {"space": [{"parameter": "training.epochs", "values": [1]}]}
+ABLATION = {"changes": [{"name": "short", "set": {"training.epochs": 1}}]}
 VALUES: dict[str, Any] = {
     "compute": {"device": "cpu"},
     "split": {"validation_share": 0.2, "seed": 0},
     "robustness": {"images": 20},
+    "screening": {"architectures": ["simple_cnn"]},
     **{
-        model: {"model": {"architecture": "simple_cnn"}, "training": {"epochs": 2}}
+        model: {
+            "model": {"architecture": "simple_cnn"},
+            "training": {"epochs": 2},
+            "search": SEARCH,
+            "ablation": ABLATION,
+        }
         for model in MODELS
     },
     "pretraining": {
@@ -90,6 +98,12 @@ def test_a_wrong_value_is_refused_with_place_name_value_and_rule(
     assert said in str(raised.value)
     assert "conf/x.yml" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_the_keys_of_a_dictionary_are_data() -> None:
+    check(changed("simple_cnn.ablation.base", {"training.epochs": 1}))
+    with pytest.raises(UserError, match=r"simple_cnn\.ablation\.base"):
+        check(changed("simple_cnn.ablation.base", {"training.epochs": [1]}))
 
 
 def test_a_missing_group_or_value_is_named() -> None:

@@ -330,3 +330,99 @@ class RobustnessConfig(Settings):
         description="Candidates for the weight of the trained batch-norm statistics in the mixture "
         "with re-estimated ones; corrupted validation images choose.",
     )
+
+
+Scalar = bool | int | float | str | None
+Changes = dict[str, Scalar]
+
+
+class SpaceEntry(Settings):
+    """One parameter of a search: a list of values, or a range."""
+
+    parameter: str = Field(
+        description="Dotted path in a model's block, such as `training.batch_size`."
+    )
+    values: tuple[Scalar, ...] | None = Field(None, min_length=1, description="Candidates.")
+    low: float | None = Field(None, description="Smallest value of a range; `tpe` only.")
+    high: float | None = Field(None, description="Largest value of a range, included.")
+    log: bool = Field(False, description="Draw from the range evenly by order of magnitude.")
+
+    @model_validator(mode="after")
+    def _is_list_or_range(self) -> Self:
+        if self.values is not None:
+            if self.low is not None or self.high is not None or self.log:
+                raise ValueError("give either values, or low and high, not both")
+            if len(set(map(repr, self.values))) < len(self.values):
+                raise ValueError("values must differ")
+        elif self.low is None or self.high is None:
+            raise ValueError("give either values, or both low and high")
+        else:
+            if self.low >= self.high:
+                raise ValueError(f"low={self.low:g} must be smaller than high={self.high:g}")
+            if self.log and self.low <= 0:
+                raise ValueError(f"low={self.low:g} must be larger than 0 where log is true")
+        return self
+
+
+class SearchConfig(Settings):
+    """A search for a better recipe of one model. Validation images judge, never test images."""
+
+    sampler: Literal["grid", "tpe"] = Field(
+        "grid",
+        description="`grid` tries every combination of the values; `tpe` (tree-structured Parzen "
+        "estimator) draws where earlier trials did well.",
+    )
+    trials: int = Field(
+        50, ge=1, description="`tpe`: trials in all, over all processes. A grid has its own number."
+    )
+    pruner: Literal["none", "median", "successive_halving"] = Field(
+        "none",
+        description="When a trial is given up: `median`: its best validation accuracy so far is "
+        "below the median of the others at that epoch; `successive_halving`: it is not among the "
+        "best quarter at epochs 1, 4, 16, ….",
+    )
+    space: tuple[SpaceEntry, ...] = Field(min_length=1, description="What is tried.")
+    seed: int = Field(0, ge=0, description="Seed of the sampler.")
+
+
+class NamedChange(Settings):
+    """One row of an ablation."""
+
+    name: str = Field(min_length=1, description="How tables and figures call it.")
+    set: Changes = Field(min_length=1, description="New values by dotted path in a model's block.")
+
+
+class AblationConfig(Settings):
+    """What each of several changes is worth, other things being equal."""
+
+    base: Changes = Field(
+        {}, description="Values by dotted path that turn the model's recipe into the base."
+    )
+    changes: tuple[NamedChange, ...] = Field(
+        min_length=1, description="Each is made to the base alone."
+    )
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0, 1, 2),
+        min_length=1,
+        description="The base and every change are trained once with each seed.",
+    )
+
+
+class ScreeningConfig(Settings):
+    """Several architectures, from random weights, by one recipe and with one budget."""
+
+    architectures: tuple[str, ...] = Field(
+        min_length=1,
+        description="`simple_cnn`, or names of convolutional networks of torchvision. A network "
+        "that can't take the images as they come gets them resized.",
+    )
+    seconds: float | None = Field(
+        None,
+        gt=0,
+        description="Budget of every training in seconds of training steps: it gets as many "
+        "images as its measured speed allows; null: the recipe's epochs are the budget.",
+    )
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0,), min_length=1, description="Every architecture is trained once with each seed."
+    )
+    training: TrainingConfig = TrainingConfig()

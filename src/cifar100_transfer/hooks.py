@@ -4,7 +4,7 @@ import difflib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_origin
 
 import click
 import yaml
@@ -17,7 +17,13 @@ from kedro.runner import SequentialRunner
 from kedro.validation import TypeExtractor
 from pydantic import BaseModel, ValidationError
 
-from cifar100_transfer.config import ComputeConfig, ModelConfig
+from cifar100_transfer.config import (
+    AblationConfig,
+    ComputeConfig,
+    ModelConfig,
+    ScreeningConfig,
+    SearchConfig,
+)
 from cifar100_transfer.datasets import FolderDataset
 from cifar100_transfer.errors import UserError
 
@@ -29,7 +35,7 @@ Registry = Mapping[str, Pipeline]
 # Runtime parameters that the catalog reads; no node sees them.
 CATALOG_PARAMETERS = (
     *("raw_data", "weights", "challenge_data", "challenge_source"),
-    *("model", "images", "image_size"),
+    *("model", "images", "image_size", "studies"),
 )
 
 
@@ -102,8 +108,11 @@ def check_pipelines(names: Iterable[str], registered: Registry) -> None:
 def check_names(values: Mapping[str, Any], registered: Registry, origin: "Origin") -> None:
     """Raise a `UserError` if a parameter belongs to no node of any registered pipeline."""
     known = parameter_names(registered)
+    open_to_keys = _dictionaries(registered)
     for path in _leaves(values):
         if path in known or any(name.startswith(f"{path}.") for name in known):
+            continue
+        if path.startswith(open_to_keys):
             continue
         near = difflib.get_close_matches(path, sorted(known), n=3, cutoff=0.7)
         hint = f"did you mean {' or '.join(near)}?" if near else "see conf/base/parameters*.yml"
@@ -140,6 +149,23 @@ def parameter_names(registered: Registry) -> set[str]:
     single = {name.removeprefix("params:") for name in taken if name.startswith("params:")}
     in_groups = {path for name, model in groups.items() for path in _fields(model, name)}
     return in_groups | (single - set(groups)) | set(CATALOG_PARAMETERS)
+
+
+def _dictionaries(registered: Registry) -> tuple[str, ...]:
+    """Return the beginnings of the names under parameters whose own keys are data."""
+    return tuple(
+        f"{path}."
+        for group, model in parameter_types(registered).items()
+        for path in _fields(model, group)
+        if get_origin(_annotation(model, path.removeprefix(f"{group}."))) is dict
+    )
+
+
+def _annotation(model: type[BaseModel], path: str) -> Any:
+    kind: Any = model
+    for name in path.split("."):
+        kind = kind.model_fields[name].annotation
+    return kind
 
 
 def _fields(model: type[BaseModel], prefix: str) -> Iterator[str]:
@@ -273,6 +299,27 @@ def _check_machine(pipeline: Pipeline, catalog: Catalog) -> None:
                 check_architecture(value.architecture)
             except UserError as error:
                 raise UserError(f"{name.removeprefix('params:')}.architecture: {error}") from None
+        elif isinstance(value, SearchConfig | AblationConfig | ScreeningConfig):
+            _check_tuning(name, value, catalog)
+
+
+def _check_tuning(
+    name: str, value: SearchConfig | AblationConfig | ScreeningConfig, catalog: Catalog
+) -> None:
+    from cifar100_transfer.tuning import space
+
+    try:
+        if isinstance(value, ScreeningConfig):
+            space.check_screening(value)
+            return
+        block = name.rpartition(".")[0]
+        recipe = space.Recipe(catalog.load(f"{block}.model"), catalog.load(f"{block}.training"))
+        if isinstance(value, SearchConfig):
+            space.check_search(value, recipe)
+        else:
+            space.check_ablation(value, recipe)
+    except UserError as error:
+        raise UserError(f"{name.removeprefix('params:')}.{error}") from None
 
 
 def _check_datasets(pipeline: Pipeline, catalog: Catalog) -> None:

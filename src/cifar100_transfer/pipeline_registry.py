@@ -14,6 +14,7 @@ from cifar100_transfer.pipelines import (
     robustness,
     submission,
     training,
+    tuning,
 )
 
 # The seed report's models, and whether each starts from the catalog entry `pretrained_weights`.
@@ -48,6 +49,9 @@ def register_pipelines() -> dict[str, Pipeline]:
             (robustness.create_pipeline(name) for name in MODELS),
             robustness.create_corruption_grid(),
         ),
+        "tuning": sum((tuning.create_search(*model) for model in MODELS.items()), data),
+        "ablation": sum((tuning.create_ablation(*model) for model in MODELS.items()), data),
+        "screening": data + tuning.create_screening(),
         "ensemble_robustness": robustness.create_pipeline("ensemble", members=list(REPORT_MODELS)),
     }
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         SampleDataset,
     )
     from .results import ResultsDataset
+    from .studies import StudiesDataset
     from .tensors import (
         ClassifierDataset,
         ImageSetDataset,
@@ -47,6 +48,7 @@ _HOMES = {
     "PublishedWeightsDataset": "tensors",
     "ResultsDataset": "results",
     "SampleDataset": "raw",
+    "StudiesDataset": "studies",
     "SubmissionDataset": "challenge",
     "TableDataset": "artifacts",
     "TextDataset": "artifacts",
@@ -72,6 +74,7 @@ __all__ = [
     "PublishedWeightsDataset",
     "ResultsDataset",
     "SampleDataset",
+    "StudiesDataset",
     "SubmissionDataset",
     "TableDataset",
     "TextDataset",

@@ -1,0 +1,293 @@
+"""Figures of a search, an ablation and a screening, from their tables, in the project's style."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from cifar100_transfer.evaluation.figures import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SHARES,
+    _amount,
+    _cut,
+    _figure,
+    _message,
+    _styled,
+)
+
+# On a range this wide (largest over smallest) a setting was meant by order of magnitude.
+_LOGARITHMIC_FROM = 10
+TICKS = 8
+_STATES = {"complete": ("o", BLUE), "pruned": ("x", ORANGE)}
+_ACCURACY = "validation accuracy"
+_NOTHING = "No trial came to an end."
+
+
+@_styled
+def search_history(trials: pd.DataFrame, title: str) -> Figure:
+    """Draw every trial's validation accuracy in the order of trials, and the best so far.
+
+    Args:
+        trials: rows with `trial`, `state` and `validation_accuracy`.
+        title: heading of the figure.
+    """
+    lost = int(trials["state"].isin(["failed", "killed"]).sum())
+    figure = _figure(8, 4, title, f"{lost} failed or killed trials are not shown." if lost else "")
+    axes = figure.subplots()
+    for state, (marker, colour) in _STATES.items():
+        rows = trials[trials["state"] == state]
+        if len(rows):
+            axes.scatter(
+                rows["trial"],
+                rows["validation_accuracy"],
+                marker=marker,
+                color=colour,
+                s=28,
+                label=state,
+            )
+    complete = trials[trials["state"] == "complete"]
+    axes.step(
+        complete["trial"],
+        complete["validation_accuracy"].cummax(),
+        where="post",
+        color=GREY,
+        linewidth=1.2,
+        label="best so far",
+        zorder=0,
+    )
+    axes.set(xlabel="trial", ylabel=_ACCURACY)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(axis="y")
+    figure.legend(loc="outside lower right", ncols=3)
+    return figure
+
+
+@_styled
+def importances(shares: Mapping[str, float], title: str) -> Figure:
+    """Draw each setting's share of the variance of the accuracy.
+
+    Args:
+        shares: by setting, in [0, 1]; empty where nothing varied.
+        title: heading of the figure.
+    """
+    if not shares:
+        return _message(title, "Accuracy or settings did not vary: there is nothing to explain.")
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    figure = _figure(8, 1.4 + 0.4 * len(ordered), title, "Functional ANOVA over finished trials.")
+    axes = figure.subplots()
+    names, values = zip(*ordered, strict=True)
+    bars = axes.barh(np.arange(len(names)), values, color=BLUE, height=0.6)
+    axes.bar_label(bars, [f"{value:.0%}" for value in values], padding=4)
+    axes.set_yticks(np.arange(len(names)), names)
+    axes.set(xlim=(0, 1.1), ylim=(len(names) - 0.4, -0.6), xlabel="share of the variance")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+@_styled
+def slices(trials: pd.DataFrame, settings: Sequence[str], title: str) -> Figure:
+    """Draw accuracy against every setting, a panel a setting.
+
+    Args:
+        trials: rows with `state`, `validation_accuracy` and the settings.
+        settings: columns to draw.
+        title: heading of the figure.
+    """
+    complete = trials[trials["state"] == "complete"]
+    if complete.empty:
+        return _message(title, _NOTHING)
+    columns = min(len(settings), 3)
+    rows = -(-len(settings) // columns)
+    figure = _figure(
+        max(5.5, 3.6 * columns),
+        1.0 + 3.0 * rows,
+        title,
+        "A dot is a finished trial; the line joins the means of equal values.",
+    )
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+    for name, axes in zip(settings, panels, strict=False):
+        places, ticks = _places(complete[name])
+        axes.scatter(places, complete["validation_accuracy"], s=20, color=BLUE, alpha=0.7)
+        means = complete["validation_accuracy"].groupby(places).mean()
+        if len(means) <= len(complete) / 2:
+            axes.plot(means.index, means, color=ORANGE)
+        axes.set_xticks(list(ticks), list(ticks.values()))
+        axes.margins(x=0.1)
+        axes.set_xlabel(name)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.grid(axis="y")
+    for axes in list(panels):
+        axes.set_axis_off()
+    figure.axes[0].set_ylabel(_ACCURACY)
+    return figure
+
+
+@_styled
+def parallel_coordinates(trials: pd.DataFrame, settings: Sequence[str], title: str) -> Figure:
+    """Draw every finished trial as a line through its settings, darker where more accurate.
+
+    Args:
+        trials: rows with `state`, `validation_accuracy` and the settings.
+        settings: columns to draw, from left to right.
+        title: heading of the figure.
+    """
+    complete = trials[trials["state"] == "complete"].sort_values("validation_accuracy")
+    if complete.empty:
+        return _message(title, _NOTHING)
+    figure = _figure(max(6.0, 2.2 * (len(settings) + 1)), 4.2, title)
+    axes = figure.subplots()
+    accuracy = complete["validation_accuracy"]
+    columns = {name: _places(complete[name]) for name in settings}
+    heights = np.column_stack([_to_unit(places) for places, _ in columns.values()])
+    # The palest end of the scale can't be seen on white.
+    colours = Normalize(accuracy.min() - 0.3 * (np.ptp(accuracy) or 1.0), accuracy.max())
+    for line, value in zip(heights, accuracy, strict=True):
+        axes.plot(range(len(settings)), line, color=SHARES(colours(value)), linewidth=1.2)
+    for position, (places, ticks) in enumerate(columns.values()):
+        axes.axvline(position, color=GREY, linewidth=0.8, zorder=0)
+        ends = [places.min(), places.max()]
+        unit = _to_unit(pd.Series([*ticks, *ends]))
+        for height, text in zip(unit, ticks.values(), strict=False):
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+            axes.text(position + 0.03, height, text, fontsize=8, va="center", bbox=box)
+    axes.set_xticks(range(len(settings)), settings)
+    axes.set_xlim(-0.2, len(settings) - 0.6)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    bar = figure.colorbar(ScalarMappable(colours, SHARES), ax=axes, label=_ACCURACY)
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    bar.ax.set_ylim(accuracy.min() - 1e-9, accuracy.max() + 1e-9)
+    return figure
+
+
+@_styled
+def ablation(table: pd.DataFrame, title: str) -> Figure:
+    """Draw what every change is worth, with Student's interval.
+
+    Args:
+        table: as `paired_differences` makes it.
+        title: heading of the figure.
+    """
+    changes = table.iloc[1:]
+    pairs = sorted(set(changes["seeds"]))
+    seeds = " to ".join(str(n) for n in dict.fromkeys((pairs[0], pairs[-1])))
+    base = table.iloc[0]
+    figure = _figure(
+        8.5,
+        1.8 + 0.45 * len(changes),
+        title,
+        f"Paired by seed, {seeds} seeds; whiskers: Student's 95 % interval (none for one seed). "
+        f"Base: {base['validation_accuracy']:.2%} of the validation images.",
+    )
+    axes = figure.subplots()
+    positions = np.arange(len(changes))
+    points = 100 * changes[["difference", "t_low", "t_high"]]
+    axes.axvline(0, color=GREY, linewidth=1)
+    axes.errorbar(
+        points["difference"],
+        positions,
+        xerr=[
+            (points["difference"] - points["t_low"]).fillna(0),
+            (points["t_high"] - points["difference"]).fillna(0),
+        ],
+        fmt="o",
+        markersize=7,
+        color=BLUE,
+        capsize=4,
+    )
+    for position, value in zip(positions, points["difference"], strict=True):
+        axes.text(value, position - 0.18, f"{value:+.2f}", ha="center", va="bottom", color=BLUE)
+    axes.set_yticks(positions, [_cut(str(name), 40) for name in changes["change"]])
+    axes.set_ylim(len(changes) - 0.5, -0.7)
+    axes.set_xlabel("difference of validation accuracy, percentage points")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    return figure
+
+
+@_styled
+def screening(trials: pd.DataFrame, title: str) -> Figure:
+    """Draw accuracy against parameters and against training time, a dot an architecture.
+
+    Args:
+        trials: as `run_screening` makes them; several seeds of an architecture are averaged.
+        title: heading of the figure.
+    """
+    complete = trials[trials["state"] == "complete"]
+    if complete.empty:
+        return _message(title, _NOTHING)
+    columns = ["validation_accuracy", "parameters", "images_per_second", "image_size"]
+    means = complete.groupby("architecture")[columns].mean()
+    times = 1000 / means["images_per_second"]
+    figure = _figure(
+        11, 4.8, title, "In brackets: pixels of a side that images were resized to, if any were."
+    )
+    by_size, by_time = figure.subplots(1, 2, sharey=True)
+    smallest = means["image_size"].min()
+    panels: tuple[tuple[Axes, Any, str], ...] = (
+        (by_size, means["parameters"], "parameters"),
+        (by_time, times, "seconds a thousand training images"),
+    )
+    for axes, places, label in panels:
+        axes.scatter(places, means["validation_accuracy"], s=36, color=BLUE)
+        for name, place in places.items():
+            side = means.loc[name, "image_size"]
+            text = f"{name} ({side:.0f})" if side > smallest else str(name)
+            axes.annotate(
+                text,
+                (place, means.loc[name, "validation_accuracy"]),
+                xytext=(5, 4),
+                textcoords="offset points",
+                fontsize=8,
+            )
+        axes.set_xscale("log")
+        axes.margins(x=0.25, y=0.1)
+        axes.set_xlabel(f"{label} (logarithmic)")
+        axes.grid()
+    by_size.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _amount(value)))
+    by_time.xaxis.set_major_formatter("{x:g}")
+    by_size.yaxis.set_major_formatter(PercentFormatter(1.0))
+    by_size.set_ylabel(_ACCURACY)
+    return figure
+
+
+def _places(values: pd.Series) -> tuple[pd.Series, dict[float, str]]:
+    """Return where values stand on an axis, and the texts there; of many values, of the ends.
+
+    Numbers over a wide range stand by their logarithm; what is no number stands in a row.
+    """
+    known = list(dict.fromkeys(values.astype(object).where(values.notna(), None)))
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
+    if not numeric:
+        order = {value: float(place) for place, value in enumerate(known)}
+        places = pd.Series([order[v if pd.notna(v) else None] for v in values], index=values.index)
+        return places, {place: _cut(_number(value), 16) for value, place in order.items()}
+    places = values.astype(float)
+    if min(known) > 0 and max(known) / min(known) >= _LOGARITHMIC_FROM:
+        places = places.map(math.log10)
+    shown = known if len(known) <= TICKS else [min(known), max(known)]
+    return places, {
+        float(place): _number(value)
+        for place, value in zip(places, values, strict=True)
+        if value in shown
+    }
+
+
+def _to_unit(places: pd.Series) -> np.ndarray:
+    span = np.ptp(places) or 1.0
+    return ((places - places.min()) / span).to_numpy()
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

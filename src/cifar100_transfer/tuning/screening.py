@@ -1,0 +1,153 @@
+"""Architectures side by side: size, work, speed, and accuracy within one budget."""
+
+import copy
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import optuna
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cifar100_transfer.config import Changes, ModelConfig, ScreeningConfig, TrainingConfig
+from cifar100_transfer.data import ImageSet
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.models import Classifier
+from cifar100_transfer.training import build_classifier
+
+from .search import outcome
+from .space import Recipe, check_screening
+from .study import Outcome, Plan, run_trials, trials_table
+from .trial_data import TrialData
+
+# Sides that are tried in turn where images are too small as they come: twice CIFAR's, what
+# AlexNet and Inception need at least, and what torchvision's networks were published for.
+LARGER_SIZES = (64, 96, 128, 224)
+# A speed is believed when the measurement took this share of the budget.
+PROBE_SHARE = 0.01
+PROBE_BATCHES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class ScreeningResult:
+    """What a screening found.
+
+    Attributes:
+        trials: one row an architecture and seed; see `trials_table` and `run_screening`.
+        summary: plain values.
+    """
+
+    trials: pd.DataFrame
+    summary: dict[str, Any]
+
+
+def run_screening(screening: ScreeningConfig, data: TrialData, url: str) -> ScreeningResult:
+    """Train every architecture from random weights within the budget, or what is left of it.
+
+    Beside its accuracy a row tells `image_size` (pixels of a side, as the network sees them),
+    `parameters`, `gflops` (of one image forward, a multiply-add counted as two), `seconds` and
+    `images_per_second` of the training steps, `train_images` and `epochs`.
+
+    Args:
+        screening: architectures, recipe and budget.
+        data: images to train on and to judge by.
+        url: database of the study.
+
+    Raises:
+        UserError: an unknown architecture, the database can't be used, or every trial has failed.
+    """
+    check_screening(screening)
+    settings = screening.model_dump(mode="json", exclude={"architectures", "seeds"})
+    jobs: list[Changes] = [
+        {"architecture": name, "seed": seed}
+        for seed in screening.seeds
+        for name in screening.architectures
+    ]
+    plan = Plan.of_jobs(f"screening-{data.identity(screening=settings, jobs=jobs)}", jobs)
+
+    def objective(trial: optuna.Trial) -> Outcome:
+        return _screen(trial.params["architecture"], trial.params["seed"], screening, data)
+
+    trials = trials_table(run_trials(url, plan, objective))
+    return ScreeningResult(trials, {"study": plan.name, "seconds": screening.seconds})
+
+
+def count_flops(classifier: Classifier) -> int:
+    """Count the floating-point operations of classifying one image; a multiply-add is two."""
+    # On the meta device nothing is computed, and convolutions are PyTorch's own, so that the count
+    # does not depend on how this machine does them.
+    shadow = copy.deepcopy(classifier).to("meta").eval()
+    images = torch.empty(1, 3, *classifier.spec.input_size, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        shadow(images)
+    return int(counter.get_total_flops())
+
+
+def _screen(architecture: str, seed: int, screening: ScreeningConfig, data: TrialData) -> Outcome:
+    training = screening.training.model_copy(update={"seed": seed})
+    recipe, classifier = _smallest(architecture, training, data)
+    flops = count_flops(classifier)
+    if screening.seconds is not None:
+        rate = _images_per_second(recipe, data, screening.seconds)
+        recipe, data = _spend(recipe, data, int(rate * screening.seconds))
+    result = data.train(recipe)
+    told = outcome(result)
+    figures = {
+        "image_size": classifier.network_size[0],
+        "parameters": result.summary()["parameters"],
+        "gflops": flops / 1e9,
+        "train_images": len(data.train_set),
+        **told.figures,
+    }
+    return Outcome(told.validation_accuracy, figures)
+
+
+def _smallest(
+    architecture: str, training: TrainingConfig, data: TrialData
+) -> tuple[Recipe, Classifier]:
+    """Return the recipe with the smallest images that the network takes."""
+    larger = [side for side in LARGER_SIZES if side > max(data.train_set.image_size)]
+    for image_size in (None, *larger):
+        model = ModelConfig(architecture=architecture, image_size=image_size)
+        try:
+            classifier = build_classifier(data.train_set, data.normalization, model, training)
+        except UserError as error:
+            refusal = error
+        else:
+            return Recipe(model, training), classifier
+    raise refusal
+
+
+def _images_per_second(recipe: Recipe, data: TrialData, budget: float) -> float:
+    """Measure the speed of training steps on ever more batches, until it can be believed."""
+    batches = PROBE_BATCHES
+    while True:
+        size = recipe.training.batch_size
+        probe = replace(
+            data,
+            train_set=_draw(data.train_set, batches * size, size),
+            validation_set=data.validation_set.subset(torch.arange(1)),
+        )
+        # The first epoch also pays for what is made once.
+        training = recipe.training.model_copy(update={"epochs": 2})
+        record = probe.train(replace(recipe, training=training)).history[-1]
+        if record.seconds >= PROBE_SHARE * budget or len(probe.train_set) == len(data.train_set):
+            return record.images_per_second
+        batches *= 4
+
+
+def _spend(recipe: Recipe, data: TrialData, images: int) -> tuple[Recipe, TrialData]:
+    """Spread a number of images over whole epochs, on a part of the training set if need be."""
+    epochs = max(1, math.ceil(images / len(data.train_set)))
+    training = recipe.training.model_copy(update={"epochs": epochs})
+    part = _draw(data.train_set, images // epochs, training.batch_size)
+    return replace(recipe, training=training), replace(data, train_set=part)
+
+
+def _draw(images: ImageSet, count: int, batch_size: int) -> ImageSet:
+    """Draw at most `count` images, in whole batches but for the whole set; at least one batch."""
+    if count >= len(images):
+        return images
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return images.subset(order[: max(1, count // batch_size) * batch_size])

@@ -1,0 +1,194 @@
+"""A search for a better recipe: every combination of a grid, or settings drawn by a sampler."""
+
+import itertools
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import pandas as pd
+import yaml
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import TrialState
+
+from cifar100_transfer.config import Changes, SearchConfig, SpaceEntry
+from cifar100_transfer.training import EpochRecord, TrainingResult
+
+from .space import SEED, Recipe, candidates, check_search, is_integer
+from .study import Outcome, Plan, run_trials, trials_table
+from .trial_data import TrialData
+
+_PRUNERS = {
+    "none": optuna.pruners.NopPruner,
+    "median": optuna.pruners.MedianPruner,
+    "successive_halving": optuna.pruners.SuccessiveHalvingPruner,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        trials: one row a trial; see `trials_table`.
+        best: the recipe with the highest validation accuracy, on the mean over seeds.
+        summary: plain values: study, number of trials by state, settings, best, importances.
+    """
+
+    trials: pd.DataFrame
+    best: Recipe
+    summary: dict[str, Any]
+
+
+def run_search(
+    model: str, recipe: Recipe, search: SearchConfig, data: TrialData, url: str
+) -> SearchResult:
+    """Run a search, or what is left of it, and choose the best recipe.
+
+    Args:
+        model: name of the model; a part of the study's name.
+        recipe: what the search's settings are put into.
+        search: the settings and how they are chosen.
+        data: images to train on and to judge by.
+        url: database of the study.
+
+    Raises:
+        UserError: the space does not fit the recipe, the database can't be used, or every trial
+            has failed.
+    """
+    check_search(search, recipe)
+    plan = _plan(model, recipe, search, data)
+
+    def objective(trial: optuna.Trial) -> Outcome:
+        return _train_or_give_up(trial, recipe.with_changes(trial.params), data)
+
+    study = run_trials(url, plan, objective)
+    results = [
+        (trial.params, trial.value)
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if trial.value is not None
+    ]
+    settings, accuracies = choose_best(results)
+    trials = trials_table(study)
+    summary = {
+        "study": plan.name,
+        "trials": {state: int(n) for state, n in Counter(trials["state"]).items()},
+        "settings": [entry.parameter for entry in search.space],
+        "best_settings": settings,
+        "best_validation_accuracy": statistics.fmean(accuracies),
+        "best_validation_accuracies": accuracies,
+        "importances": _importances(study),
+    }
+    return SearchResult(trials, recipe.with_changes(settings), summary)
+
+
+def choose_best(results: Iterable[tuple[Changes, float]]) -> tuple[Changes, list[float]]:
+    """Return the settings with the highest mean accuracy over seeds, and those accuracies.
+
+    Settings that were tried with fewer seeds than others are left aside: of few draws the best
+    is luck more often. Of equals, the first wins.
+
+    Args:
+        results: settings and validation accuracy of every finished trial, at least one.
+    """
+    groups: dict[str, tuple[Changes, list[float]]] = {}
+    for changes, accuracy in results:
+        without_seed = {path: value for path, value in changes.items() if path != SEED}
+        key = json.dumps(without_seed, sort_keys=True)
+        groups.setdefault(key, (without_seed, []))[1].append(accuracy)
+    most = max(len(accuracies) for _, accuracies in groups.values())
+    eligible = [group for group in groups.values() if len(group[1]) == most]
+    return max(eligible, key=lambda group: statistics.fmean(group[1]))
+
+
+def recipe_file(model: str, result: SearchResult) -> str:
+    """Write the best recipe as a parameters file for an environment of its own."""
+    accuracies = result.summary["best_validation_accuracies"]
+    seeds = f", the mean of {len(accuracies)} trials" if len(accuracies) > 1 else ""
+    header = (
+        f"# Best of study {result.summary['study']}: {statistics.fmean(accuracies):.2%} on the "
+        f"validation images{seeds}.\n"
+        f"# Put this file into conf/NAME/ and run\n"
+        f"#   kedro run --pipeline={model} --env=NAME\n"
+    )
+    block = {model: result.best.as_dict()}
+    return header + yaml.safe_dump(block, sort_keys=False, allow_unicode=True)
+
+
+def _plan(model: str, recipe: Recipe, search: SearchConfig, data: TrialData) -> Plan:
+    # A larger number of trials continues a study; anything else starts another.
+    settings = search.model_dump(mode="json", exclude={"trials"})
+    name = f"{model}.search-{data.identity(search=settings, recipe=recipe.as_dict())}"
+    pruner = _PRUNERS[search.pruner]()
+    if search.sampler == "grid":
+        names = [entry.parameter for entry in search.space]
+        combinations = itertools.product(*(candidates(entry) for entry in search.space))
+        jobs = [dict(zip(names, values, strict=True)) for values in combinations]
+        planned = Plan.of_jobs(name, jobs)
+        return Plan(name, planned.distributions, planned.jobs, pruner=pruner)
+    return Plan(
+        name,
+        {entry.parameter: _distribution(entry) for entry in search.space},
+        trials=search.trials,
+        sampler=lambda number: optuna.samplers.TPESampler(seed=search.seed + 1000 * number),
+        pruner=pruner,
+    )
+
+
+def _distribution(entry: SpaceEntry) -> BaseDistribution:
+    if entry.values is not None:
+        return CategoricalDistribution(entry.values)
+    low, high = candidates(entry)
+    if is_integer(entry):
+        return IntDistribution(low, high, log=entry.log)  # type: ignore[arg-type]
+    return FloatDistribution(low, high, log=entry.log)  # type: ignore[arg-type]
+
+
+def _train_or_give_up(trial: optuna.Trial, recipe: Recipe, data: TrialData) -> Outcome:
+    records: list[EpochRecord] = []
+
+    def report(record: EpochRecord) -> None:
+        records.append(record)
+        trial.report(record.validation_accuracy, record.epoch)
+        if record.epoch < recipe.training.epochs and trial.should_prune():
+            raise optuna.TrialPruned
+
+    try:
+        result = data.train(recipe, on_epoch=report)
+    except optuna.TrialPruned:
+        best = max(records, key=lambda record: record.validation_accuracy)
+        figures = {
+            "best_epoch": best.epoch,
+            "epochs": len(records),
+            "train_accuracy": best.train_accuracy,
+            "seconds": sum(record.seconds for record in records),
+        }
+        return Outcome(best.validation_accuracy, figures, pruned=True)
+    return outcome(result)
+
+
+def outcome(result: TrainingResult) -> Outcome:
+    """Return what the tables tell of a finished training."""
+    summary = result.summary()
+    names = ("best_epoch", "epochs", "train_accuracy", "seconds", "images_per_second")
+    return Outcome(summary["validation_accuracy"], {name: summary[name] for name in names})
+
+
+def _importances(study: optuna.Study) -> dict[str, float]:
+    """Return each setting's share of the variance (functional ANOVA; Hutter et al., 2014).
+
+    Empty where accuracies or settings don't vary, so that there is nothing to explain.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len({trial.value for trial in complete}) < 2:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    return optuna.importance.get_param_importances(study, evaluator=evaluator)

@@ -1,0 +1,362 @@
+"""Trials in an Optuna study that several processes may work on and that outlives all of them.
+
+A study is a queue in a database. To take a trial from it, a process holds the study's lock; while
+it works on the trial, it holds the trial's own lock. What is marked as running but not locked was
+left by a process that is gone, and is queued again. So no trial runs twice at a time, none is lost,
+and a killed process loses the one trial it was at.
+"""
+
+import gc
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import sqlalchemy
+import torch
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from cifar100_transfer.config import Changes
+from cifar100_transfer.errors import UserError
+
+from .locks import FileLocks, Locks, PostgresLocks
+
+logger = logging.getLogger(__name__)
+
+EPOCHS = "training.epochs"
+# A trial whose process dies every time, as where the system kills it for its memory, is given up.
+MAX_ATTEMPTS = 3
+POLL_SECONDS = 1.0
+# How long a process waits for another's write to a SQLite database.
+SQLITE_TIMEOUT_SECONDS = 60
+
+# Keys of Optuna's user attributes.
+_JOB, _REPLACES, _ATTEMPT, _REASON = "job", "replaces", "attempt", "reason"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the trials of a study are.
+
+    Attributes:
+        name: of the study; equal names mean comparable trials.
+        distributions: of every setting of a trial.
+        jobs: the settings of every trial; None: `sampler` draws them.
+        trials: how many trials a sampler draws.
+        sampler: makes a sampler from the number of trials there are.
+        pruner: decides by the reported accuracies which trials to give up.
+    """
+
+    name: str
+    distributions: Mapping[str, BaseDistribution]
+    jobs: tuple[Changes, ...] | None = None
+    trials: int = 0
+    sampler: Callable[[int], optuna.samplers.BaseSampler] = optuna.samplers.RandomSampler
+    pruner: optuna.pruners.BasePruner = field(default_factory=optuna.pruners.NopPruner)
+
+    @classmethod
+    def of_jobs(cls, name: str, jobs: list[Changes]) -> "Plan":
+        """Return the plan of trials that are all known."""
+        values = {key: list(dict.fromkeys(job[key] for job in jobs)) for key in jobs[0]}
+        return cls(
+            name,
+            {key: CategoricalDistribution(choices) for key, choices in values.items()},
+            tuple(jobs),
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial came to.
+
+    Attributes:
+        validation_accuracy: of its best epoch, in [0, 1].
+        figures: whatever else the table shall say; plain values.
+        pruned: whether it was given up before its last epoch.
+    """
+
+    validation_accuracy: float
+    figures: dict[str, Any]
+    pruned: bool = False
+
+
+Objective = Callable[[optuna.Trial], Outcome]
+
+
+def run_trials(url: str, plan: Plan, objective: Objective) -> optuna.Study:
+    """Work on a study until all its trials are finished, by this process or another.
+
+    Args:
+        url: SQLAlchemy's URL of a SQLite file (`sqlite:///PATH`) or a PostgreSQL database
+            (`postgresql+psycopg://USER@HOST/DATABASE`). It is made if absent.
+        plan: which trials there are.
+        objective: runs one trial. A `UserError`, and what torch raises where memory is short, make
+            the trial a failed one; the study goes on.
+
+    Returns:
+        The study, with all trials.
+
+    Raises:
+        UserError: the database can't be used, or every trial has failed.
+    """
+    study, locks = _open(url, plan)
+    waiting_told = False
+    while True:
+        with ExitStack() as held:
+            with locks.hold(plan.name):
+                _requeue_orphans(study, plan, locks)
+                trial = _take(study, plan)
+                if trial:
+                    held.enter_context(locks.hold(_lock_name(plan, trial.number)))
+            if trial:
+                _run(study, plan, trial, objective)
+                continue
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if not running:
+            break
+        if not waiting_told:
+            logger.info("Waiting for %d trials that other processes are at", len(running))
+            waiting_told = True
+        time.sleep(POLL_SECONDS)
+    return _check_any_finished(study)
+
+
+def trials_table(study: optuna.Study) -> pd.DataFrame:
+    """Return one row a trial, in the order in which they were made.
+
+    Columns: `trial`; `state` (`complete`, `pruned`, `failed`, or `killed`: its process ended, and
+    another trial replaces it); one a setting; `validation_accuracy` in [0, 1]; the outcome's
+    figures; `reason` of a failure; `replaces`, the number of a killed trial.
+    """
+    rows = []
+    for trial in study.get_trials(deepcopy=False):
+        attributes = {k: v for k, v in trial.user_attrs.items() if k not in (_JOB, _ATTEMPT)}
+        rows.append(
+            {
+                "trial": trial.number,
+                "state": state_of(trial),
+                **(trial.user_attrs.get(_JOB) or trial.params),
+                **{k: v for k, v in attributes.items() if k not in (_REASON, _REPLACES)},
+                _REASON: attributes.get(_REASON),
+                _REPLACES: attributes.get(_REPLACES),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """Return the state of a trial in one word; see `trials_table`."""
+    if trial.state == TrialState.FAIL:
+        return "failed" if _REASON in trial.user_attrs else "killed"
+    return trial.state.name.lower()
+
+
+def _open(url: str, plan: Plan) -> tuple[optuna.Study, Locks]:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    parsed = _parse(url)
+    shown = parsed.render_as_string(hide_password=True)
+    try:
+        locks = _locks(parsed)
+        # Neither Optuna's making of tables nor a queue's filling can be done by two at a time.
+        with locks.hold("storage"):
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(parsed))
+            study = optuna.create_study(
+                storage=storage,
+                study_name=plan.name,
+                direction="maximize",
+                load_if_exists=True,
+                pruner=plan.pruner,
+            )
+            _fill_queue(study, plan)
+    except ImportError as error:
+        raise UserError(
+            f"{shown} needs a driver that is not installed ({error}): "
+            f"pip install 'cifar100-transfer[postgresql]'"
+        ) from error
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise UserError(
+            f"the studies in {shown} can't be used ({reason}): check address, rights and server"
+        ) from error
+    _log_start(study, plan, shown)
+    return study, locks
+
+
+def _parse(url: str) -> sqlalchemy.URL:
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except sqlalchemy.exc.ArgumentError:
+        parsed = None
+    if parsed is None or parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise UserError(
+            "studies: this is no address of a database: give sqlite:///FILE or "
+            "postgresql+psycopg://USER@HOST/DATABASE"
+        )
+    return parsed
+
+
+def _locks(url: sqlalchemy.URL) -> Locks:
+    if url.get_backend_name() == "postgresql":
+        return PostgresLocks(url)
+    if not url.database or url.database == ":memory:":
+        raise UserError("studies: a study in memory can't be resumed: give sqlite:///FILE")
+    file = Path(url.database)
+    return FileLocks(file.with_name(f"{file.name}.locks"))
+
+
+def _engine_options(url: sqlalchemy.URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": SQLITE_TIMEOUT_SECONDS}}
+    # Hours lie between two trials; a connection may be gone by then.
+    return {"pool_pre_ping": True}
+
+
+def _fill_queue(study: optuna.Study, plan: Plan) -> None:
+    """Queue every job that was never queued; a killed process may have queued some."""
+    queued = [trial.user_attrs.get(_JOB) for trial in study.get_trials(deepcopy=False)]
+    for job in plan.jobs or ():
+        if job not in queued:
+            study.enqueue_trial(job, user_attrs={_JOB: job})
+
+
+def _requeue_orphans(study: optuna.Study, plan: Plan, locks: Locks) -> None:
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        with locks.try_hold(_lock_name(plan, trial.number)) as free:
+            if free:
+                study.tell(trial.number, state=TrialState.FAIL)
+    # From the database alone, so that it doesn't matter where a process is killed.
+    trials = study.get_trials(deepcopy=False)
+    replaced = _replaced(trials)
+    for trial in trials:
+        attempt = trial.user_attrs.get(_ATTEMPT, 1)
+        if state_of(trial) == "killed" and trial.number not in replaced and attempt < MAX_ATTEMPTS:
+            logger.info("The process of trial %d is gone: the trial is queued again", trial.number)
+            job = trial.user_attrs.get(_JOB)
+            again = {_REPLACES: trial.number, _ATTEMPT: attempt + 1} | ({_JOB: job} if job else {})
+            study.enqueue_trial(job or trial.params, user_attrs=again)
+
+
+def _replaced(trials: list[FrozenTrial]) -> set[int]:
+    return {t.user_attrs[_REPLACES] for t in trials if _REPLACES in t.user_attrs}
+
+
+def _lock_name(plan: Plan, number: int) -> str:
+    return f"{plan.name}-trial-{number}"
+
+
+def _take(study: optuna.Study, plan: Plan) -> optuna.Trial | None:
+    """Take a trial from the queue, or draw one; the study's lock must be held."""
+    trials = study.get_trials(deepcopy=False)
+    if not _waiting(trials) and _undrawn(trials, plan) == 0:
+        return None
+    # The number of trials is part of the seed, so that processes don't draw the same settings.
+    study.sampler = plan.sampler(len(trials))
+    return study.ask(dict(plan.distributions))
+
+
+def _waiting(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.state == TrialState.WAITING]
+
+
+def _undrawn(trials: list[FrozenTrial], plan: Plan) -> int:
+    if plan.jobs is not None:
+        return 0
+    return max(0, plan.trials - (len(trials) - len(_replaced(trials))))
+
+
+def _run(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Objective) -> None:
+    try:
+        outcome = objective(trial)
+    except (UserError, MemoryError, RuntimeError) as error:
+        # RuntimeError is also what torch raises where memory is short, on the CPU and on a GPU.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        trial.set_user_attr(_REASON, reason)
+        study.tell(trial, state=TrialState.FAIL)
+        logger.warning("Trial %d (%s) has failed: %s", trial.number, _settings(trial), reason)
+        _free_memory()
+    else:
+        trial.set_user_attr("validation_accuracy", outcome.validation_accuracy)
+        for name, value in outcome.figures.items():
+            trial.set_user_attr(name, value)
+        if outcome.pruned:
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, outcome.validation_accuracy)
+        _log_progress(study, plan, trial, outcome)
+
+
+def _free_memory() -> None:
+    """Leave nothing of a failed training to the next one."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _settings(trial: optuna.Trial) -> str:
+    return ", ".join(f"{name}={value}" for name, value in trial.params.items())
+
+
+def _check_any_finished(study: optuna.Study) -> optuna.Study:
+    trials = study.get_trials(deepcopy=False)
+    if not any(trial.state == TrialState.COMPLETE for trial in trials):
+        reasons = [t.user_attrs[_REASON] for t in trials if _REASON in t.user_attrs]
+        reason = reasons[-1] if reasons else "their processes were killed"
+        raise UserError(f"not one of the {len(trials)} trials came to an end; the last: {reason}")
+    return study
+
+
+def _log_start(study: optuna.Study, plan: Plan, shown: str) -> None:
+    trials = study.get_trials(deepcopy=False)
+    done = sum(trial.state.is_finished() for trial in trials) - len(_replaced(trials))
+    total = len(plan.jobs) if plan.jobs is not None else plan.trials
+    logger.info("Study %s in %s: %d of %d trials are done", plan.name, shown, done, total)
+
+
+def _log_progress(study: optuna.Study, plan: Plan, trial: optuna.Trial, outcome: Outcome) -> None:
+    trials = study.get_trials(deepcopy=False)
+    finished = sum(t.state.is_finished() for t in trials) - len(_replaced(trials))
+    left = _undrawn(trials, plan) + sum(not t.state.is_finished() for t in trials)
+    complete = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+    logger.info(
+        "%d of %d trials: %s: %.2f %%%s; best %.2f %%; about %s left",
+        finished,
+        finished + left,
+        _settings(trial),
+        100 * outcome.validation_accuracy,
+        " (given up)" if outcome.pruned else "",
+        100 * max(complete, default=outcome.validation_accuracy),
+        timedelta(seconds=round(seconds_left(trials, _undrawn(trials, plan)))),
+    )
+
+
+def seconds_left(trials: list[FrozenTrial], undrawn: int) -> float:
+    """Estimate the seconds until all trials are finished, if no process joins or leaves.
+
+    The time of a trial is taken to grow with its epochs, where those are a setting.
+
+    Args:
+        trials: all trials there are, at least one of them finished.
+        undrawn: number of trials that are still to be drawn.
+    """
+    done = [t for t in trials if t.duration and state_of(t) in ("complete", "pruned")]
+    if not done:
+        return 0.0
+    work = sum(_work(trial) for trial in done)
+    per_work = sum(t.duration.total_seconds() for t in done if t.duration) / work
+    ahead = sum(_work(trial) for trial in _waiting(trials)) + undrawn * work / len(done)
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    # Trials of other processes are on average halfway, and those processes share what is ahead.
+    ahead += sum(_work(trial) for trial in running) / 2
+    return per_work * ahead / (len(running) + 1)
+
+
+def _work(trial: FrozenTrial) -> float:
+    settings = trial.user_attrs.get(_JOB) or trial.params
+    return float(settings.get(EPOCHS, 1))

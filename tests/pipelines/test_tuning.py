@@ -1,0 +1,138 @@
+"""The tuning pipelines on the embedded data, and what they are not shown."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from kedro.config import OmegaConfigLoader
+
+from cifar100_transfer.config import (
+    AblationConfig,
+    ModelConfig,
+    ScreeningConfig,
+    SearchConfig,
+    TrainingConfig,
+)
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
+from cifar100_transfer.tuning.space import Recipe, check_ablation, check_screening, check_search
+from tests.pipelines.conftest import ROOT, Run, newest
+
+KINDS = ("tuning", "ablation", "screening")
+SEARCH = {
+    "space": [
+        {"parameter": "training.batch_size", "values": [64, 128]},
+        {"parameter": "training.epochs", "values": [1, 2]},
+    ]
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_node_of_a_tuning_pipeline_is_given_test_images(kind: str) -> None:
+    pipeline = register_pipelines()[kind]
+    after_test_images = {node.name for node in pipeline.from_inputs("test_set").nodes}
+    tuning = {node.name for node in pipeline.only_nodes_with_tags("search", *KINDS).nodes}
+    assert tuning
+    assert not tuning & after_test_images
+    # The check would see it: drawing the counts of all sets does read them.
+    assert "count_classes" in after_test_images
+
+
+def test_a_search_makes_its_data_and_its_best_recipe_trains_in_an_environment(
+    project: Path, run: Run
+) -> None:
+    run("tuning", namespaces=["simple_cnn"], parameters={"simple_cnn": {"search": SEARCH}})
+    reporting = project / "data/sample/08_reporting/simple_cnn"
+    trials = pd.read_csv(newest(reporting, "search_trials.csv"))
+    assert trials["state"].tolist() == ["complete"] * 4
+    for name in ("history", "importances", "slices", "parallel_coordinates"):
+        assert newest(reporting, f"search_{name}.png").read_bytes().startswith(b"\x89PNG")
+    summary = json.loads(newest(reporting, "search_summary.json").read_text())
+    assert (project / "data/sample/07_model_output/tuning/studies.db").is_file()
+
+    tuned = project / "conf" / "tuned"
+    tuned.mkdir()
+    for file in ("catalog_01_raw.yml", "globals.yml", "parameters_ingestion.yml"):
+        shutil.copy(project / "conf" / "sample" / file, tuned)
+    shutil.copy(newest(reporting, "parameters_simple_cnn.yml"), tuned)
+    run("simple_cnn", env="tuned", parameters={"simple_cnn": {}})
+    metrics = json.loads(newest(reporting, "metrics.json").read_text())
+    assert metrics["validation_accuracy"] == summary["best_validation_accuracy"]
+
+
+def test_an_ablation_and_a_screening_store_their_tables_and_figures(
+    project: Path, run: Run
+) -> None:
+    change = {"name": "smooth", "set": {"training.label_smoothing": 0.1}}
+    ablation = {"base": {"training.epochs": 1}, "changes": [change], "seeds": [0]}
+    run("ablation", namespaces=["simple_cnn"], parameters={"simple_cnn": {"ablation": ablation}})
+    reporting = project / "data/sample/08_reporting"
+    table = pd.read_csv(newest(reporting / "simple_cnn", "ablation.csv"))
+    assert table["change"].tolist() == ["base", "smooth"]
+    assert newest(reporting / "simple_cnn", "ablation.png").is_file()
+    screening = {"architectures": ["simple_cnn"], "seconds": 0.2}
+    run("screening", parameters={"screening": screening})
+    assert pd.read_csv(newest(reporting, "screening.csv"))["architecture"].tolist() == [
+        "simple_cnn"
+    ]
+    assert newest(reporting, "screening.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "parameters", "said"),
+    [
+        (
+            "tuning",
+            {"simple_cnn": {"search": {"space": [{"parameter": "epochs", "values": [1]}]}}},
+            "simple_cnn.search.space: a recipe has no parameter 'epochs': "
+            "did you mean training.epochs",
+        ),
+        (
+            "ablation",
+            {"simple_cnn": {"ablation": {"base": {"training.epochs": 0}}}},
+            "simple_cnn.ablation.base: training.epochs=0",
+        ),
+        (
+            "screening",
+            {"screening": {"architectures": ["alexnett"]}},
+            "screening.architectures: 'alexnett' is no known architecture: did you mean alexnet",
+        ),
+    ],
+)
+def test_what_cannot_be_tried_stops_a_run_before_anything_is_written(
+    project: Path, run: Run, pipeline: str, parameters: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        run(pipeline, parameters=parameters)
+    assert said in str(raised.value)
+    assert not (project / "data").exists()
+
+
+def test_every_model_can_be_tuned_under_its_name() -> None:
+    registered = register_pipelines()
+    for model in MODELS:
+        for kind, node in (("tuning", "search_recipe"), ("ablation", "ablate_recipe")):
+            one = registered[kind].filter(node_namespaces=[model])
+            assert f"{model}.{node}" in {n.name for n in one.nodes}
+
+
+@pytest.mark.parametrize("env", ["base", "sample", "squeezenet", "quick"])
+def test_every_shipped_space_fits_its_recipe(env: str) -> None:
+    loader = OmegaConfigLoader(
+        str(ROOT / "conf"),
+        base_env="base",
+        default_run_env=env,
+        merge_strategy={"parameters": "soft"},
+    )
+    values = loader["parameters"]
+    check_screening(ScreeningConfig.model_validate(values["screening"]))
+    for model in MODELS:
+        block = values[model]
+        recipe = Recipe(
+            ModelConfig.model_validate(block["model"]),
+            TrainingConfig.model_validate(block["training"]),
+        )
+        check_search(SearchConfig.model_validate(block["search"]), recipe)
+        check_ablation(AblationConfig.model_validate(block["ablation"]), recipe)

@@ -1,0 +1,298 @@
+"""Search, ablation and screening on tiny images, and their figures."""
+
+import math
+from collections import Counter
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from cifar100_transfer.config import (
+    AblationConfig,
+    ModelConfig,
+    ScreeningConfig,
+    SearchConfig,
+    TrainingConfig,
+)
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.models import Classifier, ClassifierSpec
+from cifar100_transfer.tuning import figures
+from cifar100_transfer.tuning.ablation import (
+    bootstrap_interval,
+    paired_differences,
+    run_ablation,
+    student_interval,
+)
+from cifar100_transfer.tuning.screening import count_flops, run_screening
+from cifar100_transfer.tuning.search import choose_best, recipe_file, run_search
+from cifar100_transfer.tuning.space import Recipe
+from cifar100_transfer.tuning.trial_data import TrialData
+
+RECIPE = Recipe(
+    ModelConfig(architecture="simple_cnn"),
+    TrainingConfig.model_validate({"epochs": 2, "batch_size": 8, "augmentation": {"flip": False}}),
+)
+GRID = SearchConfig.model_validate(
+    {
+        "space": [
+            {"parameter": "training.batch_size", "values": [8, 16, 64]},
+            {"parameter": "training.seed", "values": [0, 1]},
+        ]
+    }
+)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/studies.db"
+
+
+def is_drawn(figure: Figure) -> bool:
+    picture = BytesIO()
+    figure.savefig(picture)
+    return picture.getvalue().startswith(b"\x89PNG")
+
+
+def test_a_grid_tries_every_combination_and_writes_a_recipe_that_trains_the_same(
+    data: TrialData, url: str
+) -> None:
+    result = run_search("m", RECIPE, GRID, data, url)
+    assert len(result.trials) == 6
+    # A batch larger than the training set is an error of two trials, not of the study.
+    assert Counter(result.trials["state"]) == {"complete": 4, "failed": 2}
+    assert set(result.trials.query("state == 'failed'")["training.batch_size"]) == {64}
+    block = yaml.safe_load(recipe_file("m", result))["m"]
+    best = Recipe(
+        ModelConfig.model_validate(block["model"]), TrainingConfig.model_validate(block["training"])
+    )
+    assert best == result.best
+    assert best.training.batch_size == result.summary["best_settings"]["training.batch_size"]
+    again = data.train(best.with_changes({"training.seed": 1})).best.validation_accuracy
+    assert again == result.summary["best_validation_accuracies"][1]
+    assert result.summary["settings"] == ["training.batch_size", "training.seed"]
+    for drawn in (
+        figures.search_history(result.trials, "t"),
+        figures.slices(result.trials, result.summary["settings"], "t"),
+        figures.parallel_coordinates(result.trials, result.summary["settings"], "t"),
+        figures.importances(result.summary["importances"], "t"),
+    ):
+        assert is_drawn(drawn)
+
+
+def test_another_recipe_or_other_images_start_another_study(data: TrialData, url: str) -> None:
+    search = SearchConfig.model_validate(
+        {"space": [{"parameter": "training.epochs", "values": [1]}]}
+    )
+    changed = RECIPE.with_changes({"training.label_smoothing": 0.1})
+    fewer = replace(data, train_set=data.train_set.subset(torch.arange(24)))
+    names = {
+        run_search("m", recipe, search, images, url).summary["study"]
+        for recipe, images in ((RECIPE, data), (changed, data), (RECIPE, fewer), (RECIPE, data))
+    }
+    assert len(names) == 3
+
+
+def test_a_sampled_search_draws_within_its_space_goes_on_and_repeats_itself(
+    data: TrialData, tmp_path: Path
+) -> None:
+    def sampled(trials: int) -> SearchConfig:
+        return SearchConfig.model_validate(
+            {
+                "sampler": "tpe",
+                "trials": trials,
+                "space": [
+                    {
+                        "parameter": "training.optimizer.learning_rate",
+                        "low": 1e-4,
+                        "high": 1e-1,
+                        "log": True,
+                    },
+                    {"parameter": "training.epochs", "low": 1, "high": 3},
+                    {"parameter": "training.optimizer.name", "values": ["adam", "sgd"]},
+                ],
+            }
+        )
+
+    first, second = (f"sqlite:///{tmp_path}/{name}.db" for name in ("first", "second"))
+    run_search("m", RECIPE, sampled(2), data, first)
+    table = run_search("m", RECIPE, sampled(4), data, first).trials
+    at_once = run_search("m", RECIPE, sampled(4), data, second).trials
+    drawn = ["training.optimizer.learning_rate", "training.epochs", "training.optimizer.name"]
+    assert table[[*drawn, "validation_accuracy"]].equals(at_once[[*drawn, "validation_accuracy"]])
+    assert table[drawn[0]].between(1e-4, 1e-1).all()
+    assert table[drawn[0]].nunique() == 4
+    assert table[drawn[1]].isin([1, 2, 3]).all()
+    assert is_drawn(figures.parallel_coordinates(table, drawn, "t"))
+    assert is_drawn(figures.slices(table, drawn, "t"))
+
+
+@pytest.mark.parametrize("pruner", ["median", "successive_halving"])
+def test_a_hopeless_trial_is_given_up(data: TrialData, url: str, pruner: str) -> None:
+    rates = [0.01, 0.011, 0.012, 0.013, 0.014, 1e-30, 1e-31, 1e-32]
+    search = SearchConfig.model_validate(
+        {
+            "pruner": pruner,
+            "space": [{"parameter": "training.optimizer.learning_rate", "values": rates}],
+        }
+    )
+    recipe = RECIPE.with_changes({"training.epochs": 6, "training.optimizer.name": "adamw"})
+    result = run_search("m", recipe, search, data, url)
+    pruned = result.trials.query("state == 'pruned'")
+    # Successive halving gives up decent trials too: it keeps a quarter.
+    assert set(pruned["training.optimizer.learning_rate"]) >= {1e-30, 1e-31, 1e-32}
+    assert (pruned["epochs"] < 6).all()
+    assert result.best.training.optimizer.learning_rate in rates[:5]
+
+
+def test_candidates_are_checked_before_any_trial(data: TrialData, url: str) -> None:
+    search = SearchConfig.model_validate(
+        {"space": [{"parameter": "training.epochs", "values": [1, 0]}]}
+    )
+    with pytest.raises(UserError, match=r"training\.epochs=0"):
+        run_search("m", RECIPE, search, data, url)
+    assert not Path(url.removeprefix("sqlite:///")).exists()
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.floats(0, 1)), min_size=1).map(
+        lambda rows: {(name, seed): (name, seed, value) for name, seed, value in rows}.values()
+    )
+)
+def test_the_best_settings_have_the_highest_mean_of_those_with_all_seeds(
+    rows: list[tuple[str, int, float]],
+) -> None:
+    results = [({"x": name, "training.seed": seed}, value) for name, seed, value in rows]
+    settings_, accuracies = choose_best(results)
+    table = pd.DataFrame(rows, columns=["x", "seed", "value"]).groupby("x")["value"]
+    means = table.mean()[table.size() == table.size().max()]
+    assert means[settings_["x"]] == pytest.approx(means.max())
+    assert sorted(accuracies) == sorted(table.get_group(settings_["x"]))
+    assert "training.seed" not in settings_
+
+
+def test_an_ablation_pairs_every_change_with_the_base_by_seed(data: TrialData, url: str) -> None:
+    ablation = AblationConfig.model_validate(
+        {
+            "base": {"training.epochs": 1},
+            "changes": [
+                {"name": "slow", "set": {"training.optimizer.learning_rate": 1e-30}},
+                {"name": "too large", "set": {"training.batch_size": 64}},
+            ],
+            "seeds": [3, 4],
+        }
+    )
+    result = run_ablation("m", RECIPE, ablation, data, url)
+    assert result.table["change"].tolist() == ["base", "slow", "too large"]
+    assert result.table["seeds"].tolist() == [2, 2, 0]
+    accuracies = {
+        (change, seed): data.train(
+            RECIPE.with_changes(
+                {"training.epochs": 1, "training.seed": seed, "training.optimizer.learning_rate": r}
+            )
+        ).best.validation_accuracy
+        for change, r in (("base", 1e-3), ("slow", 1e-30))
+        for seed in (3, 4)
+    }
+    differences = [accuracies["slow", seed] - accuracies["base", seed] for seed in (3, 4)]
+    assert result.table.loc[1, "difference"] == pytest.approx(np.mean(differences))
+    assert is_drawn(figures.ablation(result.table, "t"))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=6), st.floats(-1, 1))
+def test_intervals_hold_the_mean_and_move_with_the_data(values: list[float], shift: float) -> None:
+    differences = np.array(values)
+    low, high = student_interval(differences)
+    mean = differences.mean()
+    assert low <= mean + 1e-12
+    assert mean <= high + 1e-12
+    assert student_interval(differences + shift) == pytest.approx(
+        (low + shift, high + shift), abs=1e-9
+    )
+
+
+def test_intervals_are_those_of_the_textbook() -> None:
+    # Student's (1908) sleep data, whose interval every textbook prints: 0.70 to 2.46 hours.
+    extra = np.array([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4])
+    assert student_interval(extra) == pytest.approx((0.7001, 2.4599), abs=1e-4)
+    low, high = bootstrap_interval(extra)
+    assert extra.min() <= low < extra.mean() < high <= extra.max()
+    assert high - low < 2.4599 - 0.7001
+    assert all(math.isnan(end) for end in student_interval(extra[:1]))
+    assert all(math.isnan(end) for end in bootstrap_interval(extra[:1]))
+
+
+def test_a_pair_with_a_failed_half_is_left_out() -> None:
+    trials = pd.DataFrame(
+        [
+            *[("base", s, "complete", 0.5 + s / 10) for s in range(3)],
+            ("a", 0, "complete", 0.6),
+            ("a", 1, "failed", np.nan),
+            ("a", 2, "complete", 0.6),
+        ],
+        columns=["change", "seed", "state", "validation_accuracy"],
+    )
+    row = paired_differences(trials, ["base", "a"]).iloc[1]
+    assert row["seeds"] == 2
+    assert row["difference"] == pytest.approx((0.1 - 0.1) / 2)
+
+
+def test_screening_resizes_for_networks_that_need_it_and_keeps_to_the_epochs(
+    data: TrialData, url: str
+) -> None:
+    screening = ScreeningConfig(
+        architectures=("simple_cnn", "squeezenet1_1"),
+        training=TrainingConfig(epochs=1, batch_size=16),
+    )
+    table = run_screening(screening, data, url).trials.set_index("architecture")
+    assert table["state"].tolist() == ["complete"] * 2
+    # SqueezeNet's first layers leave nothing of 8 pixels.
+    assert table["image_size"].to_dict() == {"simple_cnn": 8, "squeezenet1_1": 64}
+    assert table["epochs"].tolist() == [1, 1]
+    assert table["train_images"].tolist() == [32, 32]
+    assert table.loc["simple_cnn", "parameters"] == 3 * 32 * 9 + 32 + 32 * 4 * 4 * 4 + 4
+    assert is_drawn(figures.screening(table.reset_index(), "t"))
+
+
+def test_a_budget_of_time_is_spent_and_hardly_overspent(data: TrialData, url: str) -> None:
+    screening = ScreeningConfig(
+        architectures=("simple_cnn",),
+        seconds=0.3,
+        training=TrainingConfig(batch_size=8),
+    )
+    row = run_screening(screening, data, url).trials.iloc[0]
+    # Other work on the machine moves both the measurement and the training: no tight bound holds.
+    assert 0.03 < row["seconds"] < 3
+    assert row["epochs"] > 1
+
+
+@pytest.mark.parametrize(
+    ("architecture", "published"), [("resnet18", 1.814), ("squeezenet1_1", 0.349)]
+)
+def test_operations_are_twice_the_multiply_adds_that_torchvision_publishes(
+    architecture: str, published: float
+) -> None:
+    spec = ClassifierSpec(
+        architecture=architecture,
+        class_names=tuple(map(str, range(1000))),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        image_size=224,
+    )
+    assert count_flops(Classifier(spec)) / 2e9 == pytest.approx(published, rel=0.01)
+
+
+def test_figures_of_nothing_say_so() -> None:
+    empty = pd.DataFrame([{"trial": 0, "state": "failed", "validation_accuracy": np.nan, "x": 1}])
+    assert is_drawn(figures.search_history(empty, "t"))
+    assert is_drawn(figures.slices(empty, ["x"], "t"))
+    assert is_drawn(figures.parallel_coordinates(empty, ["x"], "t"))
+    assert is_drawn(figures.importances({}, "t"))

@@ -1,0 +1,270 @@
+"""Studies: they resume, survive kills, and several processes share them."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.tuning import study as study_module
+from cifar100_transfer.tuning.locks import FileLocks, Locks, PostgresLocks
+from cifar100_transfer.tuning.study import (
+    MAX_ATTEMPTS,
+    Outcome,
+    Plan,
+    run_trials,
+    seconds_left,
+    trials_table,
+)
+
+JOBS = [{"x": number} for number in range(6)]
+FOREVER = 60.0
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database; PostgreSQL's where STUDIES_POSTGRESQL holds the URL of one to write to."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/studies.db"
+    if "STUDIES_POSTGRESQL" not in os.environ:
+        pytest.skip("set STUDIES_POSTGRESQL to the URL of a database to write to")
+    return os.environ["STUDIES_POSTGRESQL"]
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return Plan.of_jobs(f"test-{tmp_path}", list(JOBS))
+
+
+def square(trial: optuna.Trial) -> Outcome:
+    return Outcome(trial.params["x"] ** 2 / 100, {"seconds": 0.5})
+
+
+def test_every_job_runs_once_in_order_and_a_second_run_has_nothing_to_do(
+    url: str, plan: Plan
+) -> None:
+    seen: list[int] = []
+
+    def objective(trial: optuna.Trial) -> Outcome:
+        seen.append(trial.params["x"])
+        return square(trial)
+
+    table = trials_table(run_trials(url, plan, objective))
+    again = trials_table(run_trials(url, plan, objective))
+    assert seen == [0, 1, 2, 3, 4, 5]
+    assert table["state"].tolist() == ["complete"] * 6
+    assert table["validation_accuracy"].tolist() == [x**2 / 100 for x in seen]
+    assert table.equals(again)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [UserError("the loss is nan"), RuntimeError("out of memory\nat ..."), MemoryError()],
+)
+def test_a_failed_trial_is_recorded_and_the_study_goes_on(
+    tmp_path: Path, plan: Plan, error: Exception
+) -> None:
+    def objective(trial: optuna.Trial) -> Outcome:
+        if trial.params["x"] == 2:
+            raise error
+        return square(trial)
+
+    url = f"sqlite:///{tmp_path}/studies.db"
+    table = trials_table(run_trials(url, plan, objective))
+    assert Counter(table["state"]) == {"complete": 5, "failed": 1}
+    failed = table[table["state"] == "failed"].iloc[0]
+    assert failed["x"] == 2
+    assert failed["reason"] == (str(error) or "MemoryError").splitlines()[0]
+    assert len(trials_table(run_trials(url, plan, objective))) == 6, "it is not tried again"
+
+
+def test_a_study_of_failures_says_why(tmp_path: Path, plan: Plan) -> None:
+    def objective(trial: optuna.Trial) -> Outcome:
+        raise UserError("too small")
+
+    with pytest.raises(UserError, match=r"not one of the 6 trials .* too small"):
+        run_trials(f"sqlite:///{tmp_path}/studies.db", plan, objective)
+
+
+def test_a_bug_and_an_interrupt_stop_the_study_and_its_trial_is_queued_again(
+    tmp_path: Path, plan: Plan
+) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+
+    def interrupted(trial: optuna.Trial) -> Outcome:
+        if trial.params["x"] == 3:
+            raise KeyboardInterrupt
+        return square(trial)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(url, plan, interrupted)
+    table = trials_table(run_trials(url, plan, square))
+    assert Counter(table["state"]) == {"complete": 6, "killed": 1}
+    assert table.query("state == 'killed'")["x"].tolist() == [3]
+    assert table.query("replaces == replaces")["replaces"].tolist() == [3]
+
+
+def test_a_trial_that_kills_its_process_every_time_is_given_up(tmp_path: Path, plan: Plan) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+    tries = 0
+
+    def deadly(trial: optuna.Trial) -> Outcome:
+        nonlocal tries
+        if trial.params["x"] == 0:
+            tries += 1
+            raise KeyboardInterrupt
+        return square(trial)
+
+    for _ in range(MAX_ATTEMPTS):
+        with pytest.raises(KeyboardInterrupt):
+            run_trials(url, plan, deadly)
+    table = trials_table(run_trials(url, plan, deadly))
+    assert tries == MAX_ATTEMPTS
+    assert Counter(table["state"]) == {"complete": 5, "killed": MAX_ATTEMPTS}
+
+
+def test_a_process_killed_while_it_fills_the_queue_leaves_nothing_out(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+    enqueue = optuna.Study.enqueue_trial
+
+    def interrupted(study: optuna.Study, job: dict[str, int], **options: object) -> None:
+        if job["x"] == 4:
+            raise KeyboardInterrupt
+        enqueue(study, job, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "enqueue_trial", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_trials(url, plan, square)
+    assert sorted(trials_table(run_trials(url, plan, square))["x"]) == [0, 1, 2, 3, 4, 5]
+
+
+def _work(url: str, plan: Plan, log: Path, hangs_at: int | None) -> None:
+    def objective(trial: optuna.Trial) -> Outcome:
+        with log.open("a") as file:
+            file.write(f"start {trial.params['x']}\n")
+        time.sleep(FOREVER if trial.params["x"] == hangs_at else 0.05)
+        with log.open("a") as file:
+            file.write(f"end {trial.params['x']}\n")
+        return square(trial)
+
+    run_trials(url, plan, objective)
+
+
+def test_two_processes_share_a_study_and_one_is_killed(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "POLL_SECONDS", 0.1)
+    plan = Plan.of_jobs(f"shared-{tmp_path}", [{"x": number} for number in range(16)])
+    log = tmp_path / "log"
+    log.touch()
+    # Children inherit the imports; the trials here use neither threads nor a GPU.
+    context = multiprocessing.get_context("fork")
+    # Whichever takes trial 0 hangs there; the other does all else and then waits.
+    workers = [context.Process(target=_work, args=(url, plan, log, 0)), None]
+    workers[0].start()
+    _wait_for(lambda: "start 0\n" in log.read_text())
+    workers[1] = context.Process(target=_work, args=(url, plan, log, None))
+    workers[1].start()
+    _wait_for(lambda: log.read_text().count("end") == 15)
+    time.sleep(0.3)
+    assert log.read_text().count("start 0\n") == 1, "a living process lost its trial"
+    assert workers[1].is_alive(), "nobody would notice the other's death"
+    os.kill(workers[0].pid, signal.SIGKILL)
+    workers[1].join(timeout=30)
+    workers[0].join(timeout=5)
+    assert workers[1].exitcode == 0
+    lines = Counter(log.read_text().splitlines())
+    assert {lines[f"end {x}"] for x in range(16)} == {1}
+    assert lines["start 0"] == 2
+    assert {lines[f"start {x}"] for x in range(1, 16)} == {1}
+    table = trials_table(run_trials(url, plan, square))
+    assert Counter(table["state"]) == {"complete": 16, "killed": 1}
+
+
+def test_processes_that_start_together_divide_the_trials(url: str, tmp_path: Path) -> None:
+    plan = Plan.of_jobs(f"divided-{tmp_path}", [{"x": number} for number in range(24)])
+    log = tmp_path / "log"
+    log.touch()
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_work, args=(url, plan, log, None)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=60)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    lines = log.read_text().splitlines()
+    assert sorted(lines) == sorted(f"{what} {x}" for x in range(24) for what in ("start", "end"))
+
+
+def _wait_for(condition: object, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
+
+
+def test_a_lock_has_one_holder_at_a_time(url: str, tmp_path: Path) -> None:
+    import sqlalchemy
+
+    locks: Locks = (
+        FileLocks(tmp_path) if url.startswith("sqlite") else PostgresLocks(sqlalchemy.make_url(url))
+    )
+    with locks.hold("a"), locks.try_hold("a") as again, locks.try_hold("b") as other:
+        assert (again, other) == (False, True)
+    with locks.try_hold("a") as free:
+        assert free
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("studies.db", "no address of a database"),
+        ("mysql://host/db", "no address of a database"),
+        ("sqlite://", "in memory can't be resumed"),
+        ("postgresql+psycopg://user:secret@127.0.0.1:1/none", "can't be used|pip install"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_a_user_error_without_its_password(
+    plan: Plan, url: str, said: str
+) -> None:
+    with pytest.raises(UserError, match=said) as raised:
+        run_trials(url, plan, square)
+    assert "secret" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_time_left_counts_epochs_and_shares_them_among_processes() -> None:
+    def trial(number: int, state: TrialState, epochs: int) -> optuna.trial.FrozenTrial:
+        start = datetime(2024, 1, 1)
+        finished = state == TrialState.COMPLETE
+        return optuna.trial.FrozenTrial(
+            number=number,
+            state=state,
+            value=0.5 if finished else None,
+            datetime_start=start,
+            datetime_complete=start + timedelta(seconds=10 * epochs) if finished else None,
+            params={},
+            distributions={},
+            user_attrs={"job": {"training.epochs": epochs}},
+            system_attrs={},
+            intermediate_values={},
+            trial_id=number,
+        )
+
+    done = [trial(0, TrialState.COMPLETE, 1), trial(1, TrialState.COMPLETE, 3)]
+    waiting = [trial(2, TrialState.WAITING, 2), trial(3, TrialState.WAITING, 4)]
+    assert seconds_left([*done, *waiting], undrawn=0) == pytest.approx(60)
+    assert seconds_left([*done, *waiting], undrawn=1) == pytest.approx(80)
+    running = trial(4, TrialState.RUNNING, 2)
+    assert seconds_left([*done, *waiting, running], undrawn=0) == pytest.approx(70 / 2)
+    assert seconds_left(waiting, undrawn=3) == 0
