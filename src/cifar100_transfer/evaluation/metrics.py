@@ -44,7 +44,7 @@ def classification_metrics(predictions: Predictions) -> dict[str, float]:
     metrics = {
         "accuracy": correct / len(predictions),
         "top5_accuracy": top_k_accuracy(predictions, 5),
-        "loss": float(cross_entropy(predictions.logits.double(), predictions.labels)),
+        "loss": mean_loss(predictions),
         "macro_f1": float(
             f1_score(predictions.labels.numpy(), predictions.predicted.numpy(), average="macro")
         ),
@@ -56,6 +56,11 @@ def classification_metrics(predictions: Predictions) -> dict[str, float]:
         hits = predictions.coarse_predicted == predictions.coarse_labels
         metrics["coarse_accuracy"] = int(hits.sum()) / len(predictions)
     return metrics
+
+
+def mean_loss(predictions: Predictions) -> float:
+    """Compute the mean cross-entropy (negative log-likelihood) of the true classes, in nats."""
+    return float(cross_entropy(predictions.logits.double(), predictions.labels))
 
 
 def top_k_accuracy(predictions: Predictions, k: int) -> float:
