@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .challenge import ChallengeDataset, GeneratedChallengeDataset, SubmissionDataset
     from .chosen import ChosenClassifierDataset, PicturesDataset
     from .folder import FolderDataset
+    from .manifests import RunManifestsDataset
     from .raw import (
         CIFAR10Dataset,
         CIFAR100Dataset,
@@ -46,6 +47,7 @@ _HOMES = {
     "PredictionsDataset": "tensors",
     "PublishedWeightsDataset": "tensors",
     "ResultsDataset": "results",
+    "RunManifestsDataset": "manifests",
     "SampleDataset": "raw",
     "SubmissionDataset": "challenge",
     "TableDataset": "artifacts",
@@ -71,6 +73,7 @@ __all__ = [
     "PredictionsDataset",
     "PublishedWeightsDataset",
     "ResultsDataset",
+    "RunManifestsDataset",
     "SampleDataset",
     "SubmissionDataset",
     "TableDataset",

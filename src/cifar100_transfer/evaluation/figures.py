@@ -663,6 +663,65 @@ def comparison(table: pd.DataFrame) -> Figure:
 
 
 @_styled
+def accuracy_against_cost(table: pd.DataFrame) -> Figure:
+    """Draw every model's test accuracy over its training time, parameters and operations.
+
+    Args:
+        table: a row for each model with `model`, `test_accuracy`, `test_accuracy_low`,
+            `test_accuracy_high`, `seconds` (of training), `parameters` and `flops` (of one image).
+            Of the last three any may be NaN; the picture says which models are missing then.
+    """
+    figure = _figure(11, 4.4, "Accuracy against cost", _missing_costs(table))
+    quantities = {
+        "seconds": "training time (s)",
+        "parameters": "parameters",
+        "flops": "operations for one image (FLOPs)",
+    }
+    for axes, (column, label) in zip(
+        figure.subplots(1, 3, sharey=True), quantities.items(), strict=True
+    ):
+        for k, row in enumerate(table.to_dict("records")):
+            accuracy = row["test_accuracy"]
+            interval = [
+                [accuracy - row["test_accuracy_low"]],
+                [row["test_accuracy_high"] - accuracy],
+            ]
+            axes.errorbar(
+                row[column],
+                accuracy,
+                yerr=interval,
+                fmt="osD^v"[k // len(SERIES) % 5],
+                color=SERIES[k % len(SERIES)],
+                capsize=3,
+                label=_cut(str(row["model"]), 40),
+            )
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_locator(LogLocator())
+        axes.xaxis.set_major_formatter(lambda value, _: _amount(value))
+        axes.margins(x=0.2)
+        # On a logarithmic scale at least one power of ten must be in sight.
+        low, high = axes.get_xlim()
+        axes.set_xlim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
+        axes.set_xlabel(label)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.grid()
+    axes = figure.axes[0]
+    axes.set_ylabel("test accuracy")
+    handles = axes.get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
+    return figure
+
+
+def _missing_costs(table: pd.DataFrame) -> str:
+    note = "Bars: Wilson interval, 95 %. A multiplication with its addition is two operations."
+    missing = table[table[["seconds", "parameters", "flops"]].isna().any(axis=1)]["model"]
+    if len(missing):
+        note += f" Not everything is known of {', '.join(map(str, missing))}."
+    return note
+
+
+@_styled
 def overlaid_curves(histories: dict[str, pd.DataFrame]) -> Figure:
     """Draw every model's validation accuracy per epoch and over the time spent.
 

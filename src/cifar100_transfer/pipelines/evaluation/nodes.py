@@ -1,5 +1,6 @@
 """Nodes of the evaluation template."""
 
+from dataclasses import asdict
 from typing import Any
 
 from cifar100_transfer.config import ComputeConfig
@@ -139,6 +140,19 @@ def draw_class_activation(
     heat = grad_cam(classifier, test_set.images[chosen], predictions.predicted[chosen])
     title = _title("What speaks for the predicted class", summary)
     return figures.class_activation(predictions, test_set.images, chosen, heat, title)
+
+
+def write_model_card(
+    model: str,
+    classifier: Classifier,
+    metrics: dict[str, float],
+    summary: dict[str, Any],
+    per_class: DataFrame,
+) -> str:
+    """Write down what the classifier is and what it can do."""
+    from cifar100_transfer.evaluation.report import render_model_card
+
+    return render_model_card(model, asdict(classifier.spec), metrics, summary, per_class)
 
 
 def _title(subject: str, summary: dict[str, Any]) -> str:

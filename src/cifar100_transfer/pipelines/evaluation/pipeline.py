@@ -1,6 +1,7 @@
 """The evaluation template."""
 
 from collections.abc import Callable
+from functools import partial, update_wrapper
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
@@ -18,13 +19,14 @@ from .nodes import (
     list_confused_pairs,
     predict_set,
     tabulate_classes,
+    write_model_card,
 )
 
 
 def create_pipeline(model: str) -> Pipeline:
     """Return the evaluation of one model, under its namespace."""
     return Pipeline(
-        _numbers() + _figures(),
+        _numbers() + _figures() + _card(model),
         namespace=model,
         inputs={"test_set", "validation_set"},
         parameters={"params:compute"},
@@ -97,6 +99,22 @@ def _figures() -> Pipeline:
                 name=f"draw_{figure.removesuffix('_figure')}",
             )
             for figure, (draw, inputs) in drawings.items()
+        ],
+        tags="evaluation",
+    )
+
+
+def _card(model: str) -> Pipeline:
+    # Named like the function, which is what Kedro shows.
+    write = update_wrapper(partial(write_model_card, model), write_model_card)
+    return Pipeline(
+        [
+            Node(
+                write,
+                inputs=["classifier", "metrics", "training_summary", "per_class"],
+                outputs="model_card",
+                name="write_model_card",
+            )
         ],
         tags="evaluation",
     )
