@@ -671,7 +671,7 @@ def accuracy_against_cost(table: pd.DataFrame) -> Figure:
             `test_accuracy_high`, `seconds` (of training), `parameters` and `flops` (of one image).
             Of the last three any may be NaN; the picture says which models are missing then.
     """
-    figure = _figure(11, 4.4, "Accuracy against cost", _missing_costs(table))
+    figure = _figure(12, 4.2, "Accuracy against cost", _missing_costs(table))
     quantities = {
         "seconds": "training time (s)",
         "parameters": "parameters",
@@ -709,7 +709,7 @@ def accuracy_against_cost(table: pd.DataFrame) -> Figure:
     axes = figure.axes[0]
     axes.set_ylabel("test accuracy")
     handles = axes.get_legend_handles_labels()[0]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
+    figure.legend(handles=handles, loc="outside right upper")
     return figure
 
 

@@ -15,6 +15,13 @@ SIGNIFICANT = 0.05
 _RECIPE_PARTS = ("model", "training")
 # Written elsewhere on the page, or of no interest to a reader of results.
 _PLAIN_SETTINGS = {"model.architecture", "model.pretrained"}
+# Settings that mean something under some names of an optimiser or a schedule only.
+_UNUSED = {
+    "training.schedule.step_epochs": {"constant", "one_cycle", "cosine"},
+    "training.schedule.gamma": {"constant", "one_cycle", "cosine"},
+    "training.schedule.warmup_share": {"constant", "step"},
+    "training.optimizer.momentum": {"adam", "adamw"},
+}
 _PICTURES = {
     "learning_curves": "Learning curves",
     "coarse_confusion_matrix": "Which coarse classes are taken for which",
@@ -66,7 +73,7 @@ def render_report(report: Report) -> str:
         settings=settings_table(report.models),
         models=report.models,
         times=report.times.to_dict("records"),
-        time_sentences=time_sentences(report),
+        time_sentences=list(time_sentences(report)),
         significance=report.significance.to_dict("records"),
         overfitting=[overfitting_sentence(name, m) for name, m in report.models.items()],
         calibration=[calibration_sentence(name, m["metrics"]) for name, m in report.models.items()],
@@ -294,11 +301,14 @@ def settings_table(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, l
 
 
 def _settings(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Flatten a recipe into named settings."""
-    for part in _RECIPE_PARTS:
-        for path, value in _leaves(recipe.get(part, {})):
-            if f"{part}.{path}" not in _PLAIN_SETTINGS:
-                yield path.replace(".", ": ").replace("_", " "), value
+    """Flatten a recipe into named settings; those without a meaning beside the others are None."""
+    leaves = dict(_leaves({part: recipe.get(part, {}) for part in _RECIPE_PARTS}))
+    for path, value in leaves.items():
+        if path in _PLAIN_SETTINGS:
+            continue
+        chosen = leaves.get(f"{path.rpartition('.')[0]}.name")
+        name = path.partition(".")[2].replace(".", ": ").replace("_", " ")
+        yield name, None if chosen in _UNUSED.get(path, ()) else value
 
 
 def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
