@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+@cache
 def describe_packages() -> dict[str, str]:
     """Return the version of every installed distribution, sorted by name."""
     found = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"]}
