@@ -306,6 +306,15 @@ class TrainingConfig(Settings):
         return steps
 
 
+class ComparisonConfig(Settings):
+    """What is compared."""
+
+    all_runs: bool = Field(
+        False,
+        description="Compare every stored run of every model instead of the newest of each.",
+    )
+
+
 RobustnessMethod = Literal["plain", "batch_norm", "tta", "batch_norm_tta"]
 
 

@@ -7,6 +7,7 @@ from cifar100_transfer.hooks import (
     ResumeHooks,
 )
 from cifar100_transfer.log_hooks import SummaryHooks, TimingHooks
+from cifar100_transfer.manifest_hooks import ManifestHooks
 
 HOOKS = (
     ErrorHooks(),
@@ -15,6 +16,7 @@ HOOKS = (
     ResumeHooks(),
     TimingHooks(),
     SummaryHooks(),
+    ManifestHooks(),
 )
 
 CONFIG_LOADER_ARGS = {

@@ -1,48 +1,132 @@
 """The collection of all models' results."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from kedro.io import DatasetError, Version
 
-from cifar100_transfer.datasets import JSONDataset, ResultsDataset, TableDataset
+from cifar100_transfer.data import Predictions
+from cifar100_transfer.datasets import (
+    FigureDataset,
+    JSONDataset,
+    PredictionsDataset,
+    ResultsDataset,
+    RunManifestsDataset,
+    TableDataset,
+)
+
+
+def store_json(path: Path, version: str, values: dict[str, Any]) -> None:
+    JSONDataset(filepath=str(path), version=Version(None, version)).save(values)
 
 
 def store(folder: Path, version: str, accuracy: float) -> None:
-    for name, values in (
-        ("metrics.json", {"test_accuracy": accuracy}),
-        ("training_summary.json", {"epochs": 2}),
-    ):
-        JSONDataset(filepath=str(folder / name), version=Version(None, version)).save(values)
+    store_json(folder / "metrics.json", version, {"test_accuracy": accuracy})
+    store_json(folder / "training_summary.json", version, {"epochs": version})
     history = TableDataset(filepath=str(folder / "history.csv"), version=Version(None, version))
     history.save(pd.DataFrame({"epoch": [1, 2]}))
 
 
-def test_the_newest_results_of_complete_models_are_found(tmp_path: Path) -> None:
+def results_in(folder: Path) -> list[Any]:
+    return ResultsDataset(filepath=str(folder), predictions=str(folder / "outputs")).load()
+
+
+def test_every_run_of_complete_models_is_found_oldest_first(tmp_path: Path) -> None:
     store(tmp_path / "b", "2024-01-02", 0.2)
     store(tmp_path / "b", "2024-01-01", 0.1)
     store(tmp_path / "a", "2024-01-01", 0.3)
     # Trained but not yet judged; a stray file; a folder of something else.
-    summary = tmp_path / "c" / "training_summary.json"
-    JSONDataset(filepath=str(summary), version=Version(None, "1")).save({"epochs": 1})
+    store_json(tmp_path / "c" / "training_summary.json", "2024-01-01", {"epochs": 1})
     (tmp_path / "report.html").write_text("stray")
     (tmp_path / "empty").mkdir()
-    results = ResultsDataset(filepath=str(tmp_path)).load()
-    assert [(r["model"], r["run"], r["metrics"]["test_accuracy"]) for r in results] == [
-        ("a", "2024-01-01", 0.3),
-        ("b", "2024-01-02", 0.2),
+
+    results = results_in(tmp_path)
+
+    assert [
+        (r["model"], r["run"], r["newest"], r["metrics"]["test_accuracy"]) for r in results
+    ] == [
+        ("a", "2024-01-01", True, 0.3),
+        ("b", "2024-01-01", False, 0.1),
+        ("b", "2024-01-02", True, 0.2),
     ]
-    assert results[0]["summary"] == {"epochs": 2}
+    assert [r["summary"]["epochs"] for r in results] == ["2024-01-01", "2024-01-01", "2024-01-02"]
     assert results[0]["history"]["epoch"].tolist() == [1, 2]
+    assert results[0]["manifest"] is results[0]["robustness"] is results[0]["predictions"] is None
+    assert results[0]["search"] is None
+    assert results[0]["pictures"] == {}
+
+
+def test_a_model_judged_anew_keeps_its_training(tmp_path: Path) -> None:
+    store(tmp_path / "a", "2024-01-01", 0.1)
+    store_json(tmp_path / "a" / "metrics.json", "2024-01-02", {"test_accuracy": 0.2})
+
+    assert [(r["run"], r["summary"]["epochs"]) for r in results_in(tmp_path)] == [
+        ("2024-01-01", "2024-01-01"),
+        ("2024-01-02", "2024-01-01"),
+    ]
+
+
+def test_what_later_runs_add_belongs_to_the_run_before_them(tmp_path: Path) -> None:
+    for day in ("01", "03", "05"):
+        store(tmp_path / "a", f"2024-01-{day}", 0.1)
+    for day in ("02", "05", "06"):
+        store_json(tmp_path / "a" / "robustness_summary.json", f"2024-01-{day}", {"day": day})
+        heat_map = tmp_path / "a" / "robustness_heat_map.png"
+        FigureDataset(filepath=str(heat_map), version=Version(None, f"2024-01-{day}")).save(
+            day.encode()
+        )
+    store_json(tmp_path / "a" / "search_summary.json", "2023-12-31", {"study": "s"})
+
+    results = results_in(tmp_path)
+
+    assert [r["robustness"] for r in results] == [{"day": "02"}, None, {"day": "06"}]
+    shown = [r["pictures"].get("robustness_heat_map") for r in results]
+    assert [path and path.read_bytes() for path in shown] == [b"02", None, b"06"]
+    assert results[0]["search"] == {"study": "s"}
+
+
+def test_manifest_predictions_and_pictures_stand_beside_a_run(tmp_path: Path) -> None:
+    run = "2024-01-01"
+    store(tmp_path / "a", run, 0.1)
+    RunManifestsDataset(filepath=str(tmp_path / "runs")).save({"run": run, "git": None})
+    predictions = Predictions(torch.eye(2), torch.tensor([0, 1]), ("x", "y"))
+    PredictionsDataset(
+        filepath=str(tmp_path / "outputs" / "a" / "predictions.safetensors"),
+        version=Version(None, run),
+    ).save(predictions)
+    picture = tmp_path / "a" / "learning_curves.png"
+    FigureDataset(filepath=str(picture), version=Version(None, run)).save(b"png")
+
+    (result,) = results_in(tmp_path)
+
+    assert result["manifest"] == {"run": run, "git": None}
+    assert torch.equal(result["predictions"]().logits, torch.eye(2))
+    assert result["pictures"]["learning_curves"].read_bytes() == b"png"
 
 
 def test_without_results_there_are_none(tmp_path: Path) -> None:
-    assert ResultsDataset(filepath=str(tmp_path / "missing")).load() == []
+    assert results_in(tmp_path / "missing") == []
 
 
 def test_results_are_never_written(tmp_path: Path) -> None:
-    dataset = ResultsDataset(filepath=str(tmp_path), metadata={})
+    dataset = ResultsDataset(filepath=str(tmp_path), predictions=str(tmp_path), metadata={})
     assert str(tmp_path) in str(dataset)
     with pytest.raises(DatasetError, match="never written"):
         dataset.save([])
+
+
+def test_a_manifest_is_written_anew_under_its_run(tmp_path: Path) -> None:
+    manifests = RunManifestsDataset(filepath=str(tmp_path / "runs"))
+    assert manifests.load() == {}
+    manifests.save({"run": "2", "status": "running"})
+    manifests.save({"run": "1", "where": tmp_path})
+    manifests.save({"run": "2", "status": "finished"})
+
+    assert manifests.load() == {
+        "1": {"run": "1", "where": str(tmp_path)},
+        "2": {"run": "2", "status": "finished"},
+    }
+    assert str(tmp_path) in str(manifests)

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from cifar100_transfer.data import Predictions
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation import figures
-from cifar100_transfer.evaluation.metrics import most_confused_pairs
+from cifar100_transfer.evaluation.metrics import calibration_table, most_confused_pairs
 
 
 @pytest.fixture(autouse=True)
@@ -147,8 +147,8 @@ def test_coarse_confusion_matrix_is_in_percent() -> None:
 
     cells = np.array([int(text.get_text() or 0) for text in axes.texts]).reshape(4, 4)
     np.testing.assert_allclose(cells.sum(axis=1), 100, atol=2)
-    with pytest.raises(UserError, match="coarse"):
-        figures.coarse_confusion_matrix(predictions_of(12, 20), "title")
+    without = figures.coarse_confusion_matrix(predictions_of(12, 20), "title")
+    assert "these classes have no coarse classes" in texts(without)
 
 
 def test_reliability_diagram_shows_the_calibration_error() -> None:
@@ -158,6 +158,21 @@ def test_reliability_diagram_shows_the_calibration_error() -> None:
     assert "calibration error" in accuracy.get_title(loc="left")
     assert sum(bar.get_height() for bar in shares.patches) == pytest.approx(1)
     assert len(accuracy.patches) == 15
+    assert "temperature" not in texts(figure)
+
+
+def test_reliability_diagram_shows_what_a_temperature_changes() -> None:
+    predictions = predictions_of(10, 500)
+
+    plain, flat = (
+        figures.reliability_diagram(predictions, "title", temperature).axes[0].lines[1]
+        for temperature in (1.0, 1e6)
+    )
+
+    table = calibration_table(predictions).dropna()
+    np.testing.assert_allclose(plain.get_ydata(), table["accuracy"])
+    np.testing.assert_allclose(flat.get_xdata(), [0.1], atol=1e-3)
+    assert flat.get_label().startswith("at temperature 1000000.00: error")
 
 
 def test_per_class_accuracy_is_sorted() -> None:
@@ -223,6 +238,36 @@ def test_refuses_images_of_another_set() -> None:
 
     with pytest.raises(UserError, match="19 images and 20 predictions"):
         figures.confident_mistakes(predictions, random_images(19), "title")
+
+
+@pytest.mark.parametrize("mistaken", [True, False])
+def test_class_activation_names_what_was_mistaken(mistaken: bool) -> None:
+    logits = torch.tensor([[9.0, 0.0]])
+    predictions = Predictions(logits, torch.tensor([int(mistaken)]), ("a_cat", "dog"))
+    images = torch.full((1, 3, 4, 4), 100, dtype=torch.uint8)
+
+    figure = figures.class_activation(
+        predictions, images, torch.tensor([0]), torch.eye(4)[None], "title"
+    )
+
+    said = texts(figure).split(" | ")
+    assert ("dog" in said and "100% a cat" in said) if mistaken else "100% a cat" in said
+    shown, heated = (image.get_array() for image in figure.axes[0].images)
+    np.testing.assert_array_equal(shown, images[0].permute(1, 2, 0))
+    warm = heated.sum(axis=2)
+    assert warm[0, 0] == warm[3, 3] > warm[0, 1]
+
+
+def test_long_names_are_written_in_two_lines_and_cut_after_that() -> None:
+    images, labels = random_images(2), torch.tensor([0, 1])
+    names = ["blue_checkered_black", "one two three four five six seven eight nine"]
+
+    texts_of = figures.sample_grid(images, labels, names, "title", seed=0).axes[0].texts
+
+    assert [text.get_text() for text in texts_of] == [
+        "blue checkered\nblack",
+        "one two three\nfour five six…",
+    ]
 
 
 def distribution(classes: int, groups: int, images: int) -> pd.DataFrame:

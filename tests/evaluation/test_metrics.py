@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -25,6 +26,7 @@ from cifar100_transfer.evaluation.metrics import (
     mcnemar,
     most_confused_pairs,
     per_class_table,
+    time_to_accuracy,
     top_k_accuracy,
     wilson_interval,
     with_temperature,
@@ -310,3 +312,37 @@ def test_leaves_the_predictions_as_they_are(function: Callable[[Predictions], ob
 
     assert torch.equal(predictions.logits, before[0])
     assert torch.equal(predictions.labels, before[1])
+
+
+def course(accuracies: list[float], seconds: float) -> pd.DataFrame:
+    epochs = range(1, len(accuracies) + 1)
+    return pd.DataFrame({"epoch": epochs, "validation_accuracy": accuracies, "seconds": seconds})
+
+
+def test_time_to_accuracy_counts_until_the_accuracy_is_first_reached() -> None:
+    table = time_to_accuracy(
+        {"slow": course([0.1, 0.3, 0.3], 10.0), "quick": course([0.2, 0.35, 0.3], 4.0)}
+    )
+
+    quick, slow = table.to_dict("records")
+    assert quick == {
+        "reference": "slow",
+        "accuracy": 0.3,
+        "reference_epochs": 2,
+        "reference_seconds": 20,
+        "model": "quick",
+        "epochs": 2,
+        "seconds": 8,
+        "speedup": 2.5,
+    }
+    assert slow["reference"] == "quick"
+    assert math.isnan(slow["epochs"])
+    assert math.isnan(slow["seconds"])
+    assert math.isnan(slow["speedup"])
+
+
+def test_time_to_accuracy_of_one_model_is_an_empty_table() -> None:
+    table = time_to_accuracy({"only": course([0.5], 1.0)})
+
+    assert table.empty
+    assert list(table)[0] == "reference"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .challenge import ChallengeDataset, GeneratedChallengeDataset, SubmissionDataset
     from .chosen import ChosenClassifierDataset, PicturesDataset
     from .folder import FolderDataset
+    from .manifests import RunManifestsDataset
     from .raw import (
         CIFAR10Dataset,
         CIFAR100Dataset,
@@ -47,6 +48,7 @@ _HOMES = {
     "PredictionsDataset": "tensors",
     "PublishedWeightsDataset": "tensors",
     "ResultsDataset": "results",
+    "RunManifestsDataset": "manifests",
     "SampleDataset": "raw",
     "StudiesDataset": "studies",
     "SubmissionDataset": "challenge",
@@ -73,6 +75,7 @@ __all__ = [
     "PredictionsDataset",
     "PublishedWeightsDataset",
     "ResultsDataset",
+    "RunManifestsDataset",
     "SampleDataset",
     "StudiesDataset",
     "SubmissionDataset",

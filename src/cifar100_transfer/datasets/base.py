@@ -61,6 +61,10 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
             raise UserError(f"{self._filepath} does not exist yet: run the pipeline that makes it")
         return path
 
+    def files(self) -> list[Path]:
+        """Return the file that `load` reads, for a checksum."""
+        return [self.load_path()]
+
     @property
     def folder(self) -> Path:
         """The folder that holds the file, or its versions."""

@@ -8,7 +8,7 @@ from kedro.io import AbstractDataset
 
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.data.cifar10 import read_cifar10
-from cifar100_transfer.data.cifar100 import read_cifar100
+from cifar100_transfer.data.cifar100 import ARCHIVE, FOLDER, read_cifar100
 from cifar100_transfer.data.own import read_image_folder, read_saved_dataset
 from cifar100_transfer.data.sample import generate, write_cifar_archive_folder
 from cifar100_transfer.errors import UserError
@@ -46,6 +46,10 @@ class CIFAR100Dataset(RawDataset):
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Return training and test images."""
         return read_cifar100(self._folder)
+
+    def files(self) -> list[Path]:
+        """Return the files that are read, for a checksum."""
+        return _cifar100_files(self._folder)
 
 
 class CIFAR10Dataset(RawDataset):
@@ -165,6 +169,10 @@ class SampleDataset(AbstractDataset[NoReturn, tuple[ImageSet, ImageSet]]):
                 temporary.write_text(wanted, encoding="utf-8")
         return read_cifar100(self._folder, official=False)
 
+    def files(self) -> list[Path]:
+        """Return the files that are read, for a checksum."""
+        return _cifar100_files(self._folder)
+
     def _generate(self) -> None:
         train, test = (
             generate(self._task, split, self._per_class[split], self._seed)
@@ -178,3 +186,9 @@ class SampleDataset(AbstractDataset[NoReturn, tuple[ImageSet, ImageSet]]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._folder, "task": self._task, **self._per_class, "seed": self._seed}
+
+
+def _cifar100_files(folder: Path) -> list[Path]:
+    """Return the files of a data set, or the archive they are read from."""
+    files = [folder / FOLDER / name for name in ("train", "test", "meta")]
+    return files if files[0].is_file() else [folder / ARCHIVE]

@@ -1,7 +1,9 @@
 """All results that stand in the reporting folder, whichever run made them."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
 import pandas as pd
 from kedro.io import AbstractDataset
@@ -9,49 +11,93 @@ from kedro.io import AbstractDataset
 from cifar100_transfer.errors import UserError
 
 from .artifacts import JSONDataset, TableDataset
+from .manifests import RunManifestsDataset
+
+if TYPE_CHECKING:
+    from cifar100_transfer.data import Predictions
+
+_PREDICTIONS = "predictions.safetensors"
+_ADDED_LATER = {"robustness_heat_map.png"}
+_LAST = "9999"  # after every version, which start with the year
 
 
 class ModelResults(TypedDict):
-    """The newest results of one model."""
+    """What one run says about one model."""
 
     model: str
     run: str
+    newest: bool
     metrics: dict[str, float]
     summary: dict[str, Any]
     history: pd.DataFrame
+    robustness: dict[str, Any] | None
+    search: dict[str, Any] | None
+    manifest: dict[str, Any] | None
+    pictures: dict[str, Path]
+    predictions: "Callable[[], Predictions] | None"
 
 
 class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
-    """Metrics, training summary and history of every model that has all three.
+    """Everything that was stored about every model that has metrics, summary and history.
 
     Args:
         filepath: the reporting folder, with one subfolder a model.
+        predictions: the folder of model outputs, with one subfolder a model.
         metadata: free entries of the catalog, read by kedro-viz.
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, filepath: str, predictions: str, metadata: dict[str, Any] | None = None
+    ) -> None:
         self._folder = Path(filepath)
+        self._predictions = Path(predictions)
         self.metadata = metadata
 
     def load(self) -> list[ModelResults]:
-        """Return the newest results of every model, sorted by name; empty if there are none."""
+        """Return all runs of all models, by model and then oldest first; empty if there are none.
+
+        A run is one that stored metrics. Beside them stand the newest artifacts that were there
+        by then: a model may be judged anew without being trained anew. `robustness`, which a later
+        run adds, is the newest from before the model's next run, `search` the newest of all.
+        `predictions` are loaded when called.
+        """
+        manifests = RunManifestsDataset(filepath=str(self._folder / "runs")).load()
+        return [
+            results
+            for folder in sorted(self._folder.glob("*/"))
+            for results in self._of_model(folder, manifests)
+        ]
+
+    def _of_model(self, folder: Path, manifests: dict[str, dict[str, Any]]) -> list[ModelResults]:
+        runs = sorted(path.parent.name for path in folder.glob("metrics.json/*/metrics.json"))
         found = []
-        for folder in sorted(self._folder.glob("*/")):
-            files = [
-                _newest(folder / name)
-                for name in ("metrics.json", "training_summary.json", "history.csv")
-            ]
-            if all(files):
-                metrics, summary, history = (file for file in files if file)
-                found.append(
-                    ModelResults(
-                        model=folder.name,
-                        run=metrics.parent.name,
-                        metrics=JSONDataset(filepath=str(metrics)).load(),
-                        summary=JSONDataset(filepath=str(summary)).load(),
-                        history=TableDataset(filepath=str(history)).load(),
-                    )
+        for run, following in zip(runs, [*runs[1:], None], strict=False):
+            summary = _newest(folder / "training_summary.json", run)
+            history = _newest(folder / "history.csv", run)
+            if not summary or not history:
+                continue
+            stored = self._predictions / folder.name / _PREDICTIONS / run / _PREDICTIONS
+            names = {path.name for path in folder.glob("*.png")}
+            pictures = {name: _newest(folder / name, run) for name in sorted(names)}
+            for name in names & _ADDED_LATER:
+                pictures[name] = _between(folder / name, run, following)
+            found.append(
+                ModelResults(
+                    model=folder.name,
+                    run=run,
+                    newest=following is None,
+                    metrics=_numbers(folder / "metrics.json" / run / "metrics.json"),
+                    summary=_numbers(summary),
+                    history=TableDataset(filepath=str(history)).load(),
+                    robustness=_read(_between(folder / "robustness_summary.json", run, following)),
+                    search=_read(_newest(folder / "search_summary.json", _LAST)),
+                    manifest=manifests.get(run),
+                    pictures={
+                        name.removesuffix(".png"): path for name, path in pictures.items() if path
+                    },
+                    predictions=partial(_load_predictions, stored) if stored.is_file() else None,
                 )
+            )
         return found
 
     def save(self, data: NoReturn) -> None:
@@ -59,9 +105,33 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
         raise UserError(f"{self._folder}: results are read here, never written")
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._folder}
+        return {"filepath": self._folder, "predictions": self._predictions}
 
 
-def _newest(path: Path) -> Path | None:
-    """Return the newest of Kedro's versions of a file, if there is any."""
-    return max(path.glob(f"*/{path.name}"), default=None)
+def _newest(path: Path, until: str) -> Path | None:
+    """Return the newest of Kedro's versions of a file, at most `until`."""
+    versions = [file for file in path.glob(f"*/{path.name}") if file.parent.name <= until]
+    return max(versions, default=None)
+
+
+def _between(path: Path, run: str, following: str | None) -> Path | None:
+    """Return the newest version of a file that is at least `run` and before the `following` one."""
+    newest = _newest(path, _LAST)
+    if following:
+        earlier = [file for file in path.glob(f"*/{path.name}") if file.parent.name < following]
+        newest = max(earlier, default=None)
+    return newest if newest and newest.parent.name >= run else None
+
+
+def _read(path: Path | None) -> dict[str, Any] | None:
+    return _numbers(path) if path else None
+
+
+def _numbers(path: Path) -> dict[str, Any]:
+    return JSONDataset(filepath=str(path)).load()
+
+
+def _load_predictions(path: Path) -> "Predictions":
+    from .tensors import PredictionsDataset
+
+    return PredictionsDataset(filepath=str(path)).load()

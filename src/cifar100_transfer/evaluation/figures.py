@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
 
+import matplotlib
 import matplotlib.style
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from .metrics import (
     expected_calibration_error,
     most_confused_pairs,
     per_class_table,
+    with_temperature,
 )
 
 # Okabe and Ito (2008): told apart by people of every kind of colour vision.
@@ -89,6 +91,8 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
         with _STYLE_LOCK, matplotlib.style.context(["default", STYLE]):
             figure = draw(*args, **kwargs)
             figure.draw_without_rendering()
+        # Laid out once: to do it again for every picture that is saved would double the time.
+        figure.set_layout_engine("none")
         return figure
 
     return styled
@@ -192,22 +196,24 @@ def coarse_confusion_matrix(predictions: Predictions, title: str) -> Figure:
     """Draw in percent how often each coarse class (row) was taken for each other (column).
 
     Args:
-        predictions: of N images, with a hierarchy.
+        predictions: of N images. Without a hierarchy the picture says that there is none.
         title: heading of the figure.
-
-    Raises:
-        UserError: the classes have no hierarchy.
     """
+    if not predictions.has_hierarchy:
+        return _message(title, "these classes have no coarse classes")
     return _coarse_matrix(predictions, title, "")
 
 
 @_styled
-def reliability_diagram(predictions: Predictions, title: str) -> Figure:
+def reliability_diagram(
+    predictions: Predictions, title: str, temperature: float | None = None
+) -> Figure:
     """Draw accuracy over confidence (Guo et al. 2017) and how the confidences are distributed.
 
     Args:
         predictions: of N images and C classes.
         title: heading of the figure.
+        temperature: if given, a line shows the same after division of the logits by it.
     """
     table = calibration_table(predictions)
     figure = _figure(
@@ -232,6 +238,20 @@ def reliability_diagram(predictions: Predictions, title: str) -> Figure:
         zorder=3,
         label="mean confidence",
     )
+    if temperature is not None:
+        scaled = with_temperature(predictions, temperature)
+        bins = calibration_table(scaled).dropna()
+        error = expected_calibration_error(scaled)
+        upper.plot(
+            bins["confidence"],
+            bins["accuracy"],
+            color=GREEN,
+            marker="o",
+            markersize=3,
+            linewidth=1.2,
+            zorder=4,
+            label=f"at temperature {temperature:.2f}: error {error:.1%}",
+        )
     upper.set(xlim=(0, 1.01), ylim=(0, 1.01), ylabel="accuracy")
     upper.set_title(
         f"calibration error {expected_calibration_error(predictions):.1%}, "
@@ -325,19 +345,21 @@ def confused_pairs(
     note = f"The {left_out} further pairs are left out." if left_out else ""
     if shown.empty:
         return _message(title, "no class was taken for another")
-    figure, axes = _canvas((-2.4, 9.5), (-0.4, len(shown) * 1.1), 0.72, title, note)
+    columns = min(6, int(shown["count"].max()))
+    beside = columns + 0.5
+    figure, axes = _canvas((-2.4, beside + 3), (-0.4, len(shown) * 1.1), 0.72, title, note)
     index = {name: k for k, name in enumerate(predictions.class_names)}
     by_confidence = predictions.confidence.argsort(descending=True, stable=True)
     labels, predicted = predictions.labels[by_confidence], predictions.predicted[by_confidence]
     axes.text(-0.15, -0.12, "true class, taken for", ha="right", color=GREY)
-    axes.text(0, -0.12, "images taken for the other class", color=GREY)
-    axes.text(6.5, -0.12, "images of the other class", color=GREY)
+    axes.text(0, -0.12, "mistaken images", color=GREY)
+    axes.text(beside, -0.12, "images of the other class", color=GREY)
     for row, pair in enumerate(shown.to_dict("records")):
         true, other = index[pair["true"]], index[pair["predicted"]]
-        mistakes = by_confidence[(labels == true) & (predicted == other)][:6]
+        mistakes = by_confidence[(labels == true) & (predicted == other)][:columns]
         others = by_confidence[(labels == other) & (predicted == other)][:3]
         top = row * 1.1
-        names = f"{_short(pair['true'])}\n→ {_short(pair['predicted'])}"
+        names = f"{_short(pair['true'], 28)}\n→ {_short(pair['predicted'], 28)}"
         axes.text(-0.15, top + 0.3, names, ha="right", va="center", linespacing=1.3)
         axes.text(
             -0.15,
@@ -351,7 +373,7 @@ def confused_pairs(
         for column, k in enumerate(mistakes.tolist()):
             _draw_image(axes, images[k], column, top)
         for column, k in enumerate(others.tolist()):
-            _draw_image(axes, images[k], 6.5 + column, top)
+            _draw_image(axes, images[k], beside + column, top)
     return figure
 
 
@@ -381,7 +403,7 @@ def confident_mistakes(
     rows = math.ceil(len(shown) / columns)
     figure, axes = _canvas(
         (-0.08, columns * 1.15 - 0.07),
-        (-0.05, rows * 1.52),
+        (-0.05, rows * 1.72),
         1.15,
         title,
         f"The {len(shown)} surest of {len(mistakes):,} mistakes in {len(predictions):,} images. "
@@ -389,21 +411,77 @@ def confident_mistakes(
     )
     for place, k in enumerate(shown):
         row, column = divmod(place, columns)
-        x, y = column * 1.15, row * 1.52
+        x, y = column * 1.15, row * 1.72
         _draw_image(axes, images[k], x, y)
         true = predictions.class_names[int(predictions.labels[k])]
         taken_for = predictions.class_names[int(predicted[k])]
-        axes.text(x + 0.5, y + 1.04, _short(true, 16), ha="center", va="top", fontsize=8)
-        axes.text(
-            x + 0.5,
-            y + 1.17,
-            f"{_short(taken_for, 16)}\n{float(confidence[k]):.0%}",
-            ha="center",
-            va="top",
-            fontsize=8,
-            color=ORANGE,
-        )
+        _write_names(axes, x, y, true, f"{float(confidence[k]):.0%} {taken_for}")
     return figure
+
+
+@_styled
+def class_activation(
+    predictions: Predictions,
+    images: torch.Tensor,
+    chosen: torch.Tensor,
+    heat: torch.Tensor,
+    title: str,
+) -> Figure:
+    """Draw images and, beneath each, where the evidence for its predicted class lies.
+
+    Args:
+        predictions: of N images.
+        images: the same N images, uint8 [N, 3, H, W].
+        chosen: which of them are drawn, int64 [M], M from 1 to 8.
+        heat: for each of those the evidence by pixel, float [M, H, W] in [0, 1].
+        title: heading of the figure.
+
+    Raises:
+        UserError: there are not as many images as predictions.
+    """
+    _check_images(predictions, images)
+    figure, axes = _canvas(
+        (-0.08, len(chosen) * 1.15 - 0.07),
+        (-0.05, 2.75),
+        1.15,
+        title,
+        "Grad-CAM: warm regions speak for the predicted class. "
+        "Black: the true class. Orange: the predicted one and its confidence, where it is another.",
+    )
+    for column, k in enumerate(chosen.tolist()):
+        x = column * 1.15
+        _draw_image(axes, images[k], x, 0)
+        _draw_image(axes, _heated(images[k], heat[column]), x, 1.03)
+        true = predictions.class_names[int(predictions.labels[k])]
+        predicted = predictions.class_names[int(predictions.predicted[k])]
+        confidence = f"{float(predictions.confidence[k]):.0%}"
+        if true == predicted:
+            _write_names(axes, x, 1.03, f"{confidence} {true}", "")
+        else:
+            _write_names(axes, x, 1.03, true, f"{confidence} {predicted}")
+    return figure
+
+
+def _heated(image: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
+    """Lay a map of heat (float [H, W]) over a greyed image (uint8 [3, H, W])."""
+    colours = torch.from_numpy(matplotlib.colormaps["inferno"](heat.numpy())[..., :3])
+    grey = image.double().mean(0, keepdim=True).expand_as(image) / 255
+    mixed = 0.45 * grey + 0.55 * colours.permute(2, 0, 1)
+    return (255 * mixed).to(torch.uint8)
+
+
+def _write_names(axes: Axes, x: float, y: float, true: str, taken_for: str) -> None:
+    """Write under the image at (x, y) its class and, in orange, what it was taken for."""
+    upper = _in_lines(true, 19, 2)
+    style: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8, "linespacing": 1.15}
+    axes.text(x + 0.5, y + 1.04, upper, **style)
+    axes.text(
+        x + 0.5,
+        y + 1.06 + 0.12 * (1 + upper.count("\n")),
+        _in_lines(taken_for, 19, 2),
+        color=ORANGE,
+        **style,
+    )
 
 
 @_styled
@@ -453,16 +531,19 @@ def sample_grid(
         note += f"{GRID_CLASSES} of {len(present):,} classes, drawn by lot."
     columns = min(10, len(shown))
     rows = math.ceil(len(shown) / columns)
+    names = [_in_lines(class_names[label], 17, 2) for label in shown]
+    step = 1.2 + 0.125 * max(1 + name.count("\n") for name in names)
     figure, axes = _canvas(
-        (-0.08, columns * 1.15 - 0.07), (-0.05, rows * 1.3 - 0.05), 0.95, title, note
+        (-0.08, columns * 1.15 - 0.07), (-0.05, rows * step - 0.05), 0.95, title, note
     )
     for place, label in enumerate(shown):
         row, column = divmod(place, columns)
-        x, y = column * 1.15, row * 1.3
+        x, y = column * 1.15, row * step
         example = int(lot.choice(np.flatnonzero(labels.numpy() == label)))
         _draw_image(axes, images[example], x, y)
-        name = _short(class_names[label], 16)
-        axes.text(x + 0.5, y + 1.04, name, ha="center", va="top", fontsize=7.5)
+        axes.text(
+            x + 0.5, y + 1.03, names[place], ha="center", va="top", fontsize=7.5, linespacing=1.15
+        )
     return figure
 
 
@@ -579,6 +660,65 @@ def comparison(table: pd.DataFrame) -> Figure:
         borderaxespad=0.2,
     )
     return figure
+
+
+@_styled
+def accuracy_against_cost(table: pd.DataFrame) -> Figure:
+    """Draw every model's test accuracy over its training time, parameters and operations.
+
+    Args:
+        table: a row for each model with `model`, `test_accuracy`, `test_accuracy_low`,
+            `test_accuracy_high`, `seconds` (of training), `parameters` and `flops` (of one image).
+            Of the last three any may be NaN; the picture says which models are missing then.
+    """
+    figure = _figure(12, 4.2, "Accuracy against cost", _missing_costs(table))
+    quantities = {
+        "seconds": "training time (s)",
+        "parameters": "parameters",
+        "flops": "operations for one image (FLOPs)",
+    }
+    for axes, (column, label) in zip(
+        figure.subplots(1, 3, sharey=True), quantities.items(), strict=True
+    ):
+        for k, row in enumerate(table.to_dict("records")):
+            accuracy = row["test_accuracy"]
+            interval = [
+                [accuracy - row["test_accuracy_low"]],
+                [row["test_accuracy_high"] - accuracy],
+            ]
+            axes.errorbar(
+                row[column],
+                accuracy,
+                yerr=interval,
+                fmt="osD^v"[k // len(SERIES) % 5],
+                color=SERIES[k % len(SERIES)],
+                capsize=3,
+                label=_cut(str(row["model"]), 40),
+            )
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_locator(LogLocator())
+        axes.xaxis.set_major_formatter(lambda value, _: _amount(value))
+        axes.margins(x=0.2)
+        # On a logarithmic scale at least one power of ten must be in sight.
+        low, high = axes.get_xlim()
+        axes.set_xlim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
+        axes.set_xlabel(label)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.grid()
+    axes = figure.axes[0]
+    axes.set_ylabel("test accuracy")
+    handles = axes.get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside right upper")
+    return figure
+
+
+def _missing_costs(table: pd.DataFrame) -> str:
+    note = "Bars: Wilson interval, 95 %. A multiplication with its addition is two operations."
+    missing = table[table[["seconds", "parameters", "flops"]].isna().any(axis=1)]["model"]
+    if len(missing):
+        note += f" Not everything is known of {', '.join(map(str, missing))}."
+    return note
 
 
 @_styled
@@ -706,6 +846,8 @@ def _annotated_matrix(
             "shrink": 0.7,
         },
     )
+    for text in axes.texts:
+        text.set_in_layout(False)  # they lie in their cells; to measure each takes a second
     short = [_short(name, 30) for name in names]
     axes.set_xticks(np.arange(n) + 0.5, short, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(np.arange(n) + 0.5, short, rotation=0)
@@ -873,6 +1015,11 @@ def _range(low: int, high: int) -> str:
 def _short(name: str, length: int = 20) -> str:
     """Write the name of a class for people, in at most `length` characters."""
     return _cut(name.replace("_", " "), length)
+
+
+def _in_lines(name: str, length: int, lines: int) -> str:
+    """Write the name of a class for people in at most `lines` lines of `length` characters."""
+    return textwrap.fill(name.replace("_", " "), length, max_lines=lines, placeholder="…")
 
 
 def _cut(text: str, length: int) -> str:

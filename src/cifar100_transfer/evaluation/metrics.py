@@ -6,6 +6,7 @@ smaller index comes first. (So a top-1 and a top-k hit agree, which they don't i
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -44,7 +45,7 @@ def classification_metrics(predictions: Predictions) -> dict[str, float]:
     metrics = {
         "accuracy": correct / len(predictions),
         "top5_accuracy": top_k_accuracy(predictions, 5),
-        "loss": float(cross_entropy(predictions.logits.double(), predictions.labels)),
+        "loss": mean_loss(predictions),
         "macro_f1": float(
             f1_score(predictions.labels.numpy(), predictions.predicted.numpy(), average="macro")
         ),
@@ -56,6 +57,11 @@ def classification_metrics(predictions: Predictions) -> dict[str, float]:
         hits = predictions.coarse_predicted == predictions.coarse_labels
         metrics["coarse_accuracy"] = int(hits.sum()) / len(predictions)
     return metrics
+
+
+def mean_loss(predictions: Predictions) -> float:
+    """Compute the mean cross-entropy (negative log-likelihood) of the true classes, in nats."""
+    return float(cross_entropy(predictions.logits.double(), predictions.labels))
 
 
 def top_k_accuracy(predictions: Predictions, k: int) -> float:
@@ -253,6 +259,52 @@ def with_temperature(predictions: Predictions, temperature: float) -> Prediction
     if not 0 < temperature < math.inf:
         raise UserError(f"temperature must be a positive number, got {temperature}")
     return replace(predictions, logits=predictions.logits / temperature)
+
+
+def time_to_accuracy(histories: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Tabulate how soon each model reaches the best validation accuracy of each other one.
+
+    Args:
+        histories: by model name; each with `epoch`, `validation_accuracy` and `seconds` (of that
+            epoch).
+
+    Returns:
+        A row for each ordered pair of models: `reference` and its best validation `accuracy`, with
+        the `reference_epochs` and `reference_seconds` in which it first got there; the other
+        `model` with its `epochs` and `seconds` to at least that accuracy (NaN if it never got
+        there); `speedup`, the reference's seconds over the model's.
+    """
+    rows = []
+    for reference, reference_history in histories.items():
+        accuracy = float(reference_history["validation_accuracy"].max())
+        reference_epochs, reference_seconds = _time_to(reference_history, accuracy)
+        for model, history in histories.items():
+            if model == reference:
+                continue
+            epochs, seconds = _time_to(history, accuracy)
+            rows.append(
+                {
+                    "reference": reference,
+                    "accuracy": accuracy,
+                    "reference_epochs": reference_epochs,
+                    "reference_seconds": reference_seconds,
+                    "model": model,
+                    "epochs": epochs,
+                    "seconds": seconds,
+                    "speedup": reference_seconds / seconds,
+                }
+            )
+    columns = ["reference", "accuracy", "reference_epochs", "reference_seconds"]
+    return pd.DataFrame(rows, columns=[*columns, "model", "epochs", "seconds", "speedup"])
+
+
+def _time_to(history: pd.DataFrame, accuracy: float) -> tuple[float, float]:
+    """Return the epochs and the seconds until an accuracy was first reached, or NaN."""
+    reached = (history["validation_accuracy"] >= accuracy).to_numpy()
+    if not reached.any():
+        return math.nan, math.nan
+    first = int(reached.argmax())
+    return float(history["epoch"].iloc[first]), float(history["seconds"].iloc[: first + 1].sum())
 
 
 def mcnemar(correct_a: torch.Tensor, correct_b: torch.Tensor) -> dict[str, float]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         zero_init_residual,
     )
     from .classifier import Classifier, ClassifierSpec, load_classifier, save_classifier
+    from .cost import count_flops
     from .device import choose_device, choose_precision
     from .inference import predict_logits
     from .simple_cnn import SimpleCNN
@@ -33,6 +34,7 @@ _HOMES = {
     "save_classifier": "classifier",
     "choose_device": "device",
     "choose_precision": "device",
+    "count_flops": "cost",
     "predict_logits": "inference",
     "SimpleCNN": "simple_cnn",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "check_architecture",
     "choose_device",
     "choose_precision",
+    "count_flops",
     "head_name",
     "load_backbone",
     "load_classifier",

@@ -1,9 +1,14 @@
 """Nodes of the comparison pipeline."""
 
+import logging
+from itertools import combinations
 from typing import Any
 
+from cifar100_transfer.config import ComparisonConfig
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.pipelines.annotations import DataFrame, Figure
+
+logger = logging.getLogger(__name__)
 
 _FROM_METRICS = (
     "test_accuracy",
@@ -11,58 +16,181 @@ _FROM_METRICS = (
     "test_accuracy_high",
     "test_top5_accuracy",
     "test_coarse_accuracy",
+    "test_macro_f1",
     "test_loss",
     "test_ece",
+    "test_loss_calibrated",
+    "test_ece_calibrated",
+    "temperature",
     "validation_accuracy",
     "train_accuracy",
 )
 _FROM_SUMMARY = (
     "architecture",
     "parameters",
+    "flops",
     "epochs",
     "best_epoch",
     "seconds",
     "images_per_second",
+    "device",
 )
 
 
-def compare_models(results: list[dict[str, Any]], *after: dict[str, float]) -> DataFrame:
+def compare_models(
+    results: list[dict[str, Any]], settings: ComparisonConfig, *after: Any
+) -> DataFrame:
     """Put every model that has results into one table, best test accuracy first.
 
     Args:
         results: all stored results.
-        after: metrics of the run at hand; they only make this node wait for them.
+        settings: whether every run of a model gets a row, or the newest alone.
+        after: artifacts of the run at hand; they only make this node wait for them.
     """
     import pandas as pd
 
-    if not results:
+    chosen = [result for result in results if result["newest"] or settings.all_runs]
+    if not chosen:
         raise UserError(
             "no model has results yet: train one first, for example kedro run --pipeline=simple_cnn"
         )
-    rows = [
-        {
-            "model": result["model"],
-            **{name: result["summary"][name] for name in _FROM_SUMMARY},
-            **{name: result["metrics"].get(name) for name in _FROM_METRICS},
-            "train_test_gap": result["metrics"]["train_accuracy"]
-            - result["metrics"]["test_accuracy"],
-            "run": result["run"],
-        }
-        for result in results
-    ]
+    rows = []
+    for result in chosen:
+        metrics, git = result["metrics"], (result["manifest"] or {}).get("git") or {}
+        validation, test = metrics["validation_accuracy"], metrics["test_accuracy"]
+        rows.append(
+            {
+                "model": result["model"],
+                **{name: result["summary"].get(name) for name in _FROM_SUMMARY},
+                **{name: metrics.get(name) for name in _FROM_METRICS},
+                "corrupted_accuracy": _corrupted_accuracy(result["robustness"]),
+                "train_test_gap": metrics["train_accuracy"] - test,
+                "train_validation_gap": metrics["train_accuracy"] - validation,
+                "validation_test_gap": validation - test,
+                "run": result["run"],
+                "manifest": f"runs/{result['run']}.json" if result["manifest"] else None,
+                "commit": git.get("commit"),
+                "uncommitted_changes": git.get("dirty"),
+            }
+        )
     return pd.DataFrame(rows).sort_values("test_accuracy", ascending=False, ignore_index=True)
+
+
+def measure_time_to_accuracy(results: list[dict[str, Any]], comparison: DataFrame) -> DataFrame:
+    """Tabulate how soon each model reaches the best validation accuracy of each other one."""
+    from cifar100_transfer.evaluation.metrics import time_to_accuracy
+
+    return time_to_accuracy({name: r["history"] for name, r in _named(results, comparison).items()})
+
+
+def compare_pairs(results: list[dict[str, Any]], comparison: DataFrame) -> DataFrame:
+    """Test every pair of models for a difference on the same test images (McNemar).
+
+    Returns a row a pair: `first` and `second` model, `accuracy_difference` (first minus second),
+    `first_only` and `second_only` (images that only one of them got right) and `p_value`, not
+    corrected for the number of pairs. Pairs that were not judged on the same images are left out.
+    """
+    import pandas as pd
+
+    from cifar100_transfer.evaluation.metrics import mcnemar
+
+    named = _named(results, comparison)
+    judged = {name: r["predictions"]() for name, r in named.items() if r["predictions"]}
+    rows = []
+    for (first, one), (second, other) in combinations(judged.items(), 2):
+        if one.labels.tolist() != other.labels.tolist():
+            logger.info("'%s' and '%s' were judged on different images", first, second)
+            continue
+        test = mcnemar(one.correct, other.correct)
+        rows.append(
+            {
+                "first": first,
+                "second": second,
+                "accuracy_difference": (test["b"] - test["c"]) / len(one),
+                "first_only": test["b"],
+                "second_only": test["c"],
+                "p_value": test["p_value"],
+            }
+        )
+    columns = ["first", "second", "accuracy_difference", "first_only", "second_only", "p_value"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def draw_comparison(comparison: DataFrame) -> Figure:
     """Draw every model's accuracy with its confidence interval."""
     from cifar100_transfer.evaluation import figures
 
-    return figures.comparison(comparison)
+    return figures.comparison(comparison.assign(model=_names(comparison)))
+
+
+def draw_accuracy_against_cost(comparison: DataFrame) -> Figure:
+    """Draw every model's accuracy over time, parameters and operations."""
+    from cifar100_transfer.evaluation import figures
+
+    return figures.accuracy_against_cost(comparison.assign(model=_names(comparison)))
 
 
 def draw_overlaid_curves(results: list[dict[str, Any]], comparison: DataFrame) -> Figure:
     """Draw every model's validation accuracy over epochs and over seconds."""
     from cifar100_transfer.evaluation import figures
 
-    histories = {result["model"]: result["history"] for result in results}
-    return figures.overlaid_curves({name: histories[name] for name in comparison["model"]})
+    named = _named(results, comparison)
+    return figures.overlaid_curves({name: result["history"] for name, result in named.items()})
+
+
+def write_report(
+    results: list[dict[str, Any]],
+    comparison: DataFrame,
+    times: DataFrame,
+    significance: DataFrame,
+    class_counts: DataFrame,
+    sample_grid: bytes,
+    *figures: bytes,
+) -> str:
+    """Put everything that is known into one page.
+
+    Args:
+        results: all stored results.
+        comparison: the table of models.
+        times: time to accuracy.
+        significance: tests of pairs.
+        class_counts: images by set and class.
+        sample_grid: picture of the data.
+        figures: pictures of accuracy, of curves, and of accuracy against cost.
+    """
+    from cifar100_transfer.evaluation.report import Report, render_report
+
+    return render_report(
+        Report(
+            models=_named(results, comparison),
+            table=comparison.assign(model=_names(comparison)),
+            times=times,
+            significance=significance,
+            class_counts=class_counts,
+            sample_grid=sample_grid,
+            accuracy_figure=figures[0],
+            curves_figure=figures[1],
+            cost_figure=figures[2],
+        )
+    )
+
+
+def _corrupted_accuracy(robustness: dict[str, Any] | None) -> float | None:
+    plain = ((robustness or {}).get("methods") or {}).get("plain")
+    return plain["test"]["mean_corruption_accuracy"] if plain else None
+
+
+def _names(comparison: DataFrame) -> list[str]:
+    """Name every row: by its model, and by its run where a model has several."""
+    several = comparison["model"].duplicated(keep=False)
+    return [
+        f"{model} {run[:19]}" if twice else str(model)
+        for model, run, twice in zip(comparison["model"], comparison["run"], several, strict=True)
+    ]
+
+
+def _named(results: list[dict[str, Any]], comparison: DataFrame) -> dict[str, dict[str, Any]]:
+    """Return the results of every row by its name, in the table's order."""
+    found = {(result["model"], result["run"]): result for result in results}
+    rows = zip(_names(comparison), comparison["model"], comparison["run"], strict=True)
+    return {name: found[model, run] for name, model, run in rows}

@@ -1,41 +1,164 @@
 """Nodes of the evaluation template."""
 
+from dataclasses import asdict
 from typing import Any
 
 from cifar100_transfer.config import ComputeConfig
-from cifar100_transfer.pipelines.annotations import Classifier, Figure, ImageSet, Predictions
+from cifar100_transfer.pipelines.annotations import (
+    Classifier,
+    DataFrame,
+    Figure,
+    ImageSet,
+    Predictions,
+)
 
 # Of the training summary, what stands beside the test figures in metrics.json.
 _TRAINING_FIGURES = ("train_accuracy", "train_loss", "validation_accuracy", "validation_loss")
+_CONFUSED_PAIRS = 40
+_ACTIVATION_IMAGES = 8
 
 
-def predict_test_set(
-    classifier: Classifier, test_set: ImageSet, compute: ComputeConfig
-) -> Predictions:
-    """Classify the test images."""
+def predict_set(classifier: Classifier, images: ImageSet, compute: ComputeConfig) -> Predictions:
+    """Classify an image set."""
     from cifar100_transfer.evaluation.prediction import predict
     from cifar100_transfer.models import choose_device
 
-    return predict(classifier, test_set, choose_device(compute.device))
+    return predict(classifier, images, choose_device(compute.device))
 
 
-def compute_metrics(predictions: Predictions, training_summary: dict[str, Any]) -> dict[str, float]:
-    """Compute the test metrics, beside the training and validation figures of the same weights."""
-    from cifar100_transfer.evaluation.metrics import classification_metrics
+def fit_calibration(validation_predictions: Predictions) -> dict[str, float]:
+    """Fit the temperature on validation images, before any test image is looked at."""
+    from cifar100_transfer.evaluation.metrics import fit_temperature
+
+    return {"temperature": fit_temperature(validation_predictions)}
+
+
+def compute_metrics(
+    predictions: Predictions, calibration: dict[str, float], training_summary: dict[str, Any]
+) -> dict[str, float]:
+    """Compute the test metrics, beside the training and validation figures of the same weights.
+
+    `test_ece_calibrated` and `test_loss_calibrated` are those at the fitted temperature.
+    """
+    from cifar100_transfer.evaluation.metrics import (
+        classification_metrics,
+        expected_calibration_error,
+        mean_loss,
+        wilson_interval,
+        with_temperature,
+    )
     from cifar100_transfer.evaluation.suspicion import warn_of_gap
 
     test = {f"test_{name}": v for name, v in classification_metrics(predictions).items()}
+    scaled = with_temperature(predictions, calibration["temperature"])
+    images = training_summary["validation_images"]
+    low, high = wilson_interval(round(training_summary["validation_accuracy"] * images), images)
     warn_of_gap(
         *(test["test_accuracy"], len(predictions)),
-        *(training_summary["validation_accuracy"], training_summary["validation_images"]),
+        *(training_summary["validation_accuracy"], images),
     )
-    return {**test, **{name: training_summary[name] for name in _TRAINING_FIGURES}}
+    return {
+        **test,
+        "temperature": calibration["temperature"],
+        "test_ece_calibrated": expected_calibration_error(scaled),
+        "test_loss_calibrated": mean_loss(scaled),
+        **{name: training_summary[name] for name in _TRAINING_FIGURES},
+        "validation_accuracy_low": low,
+        "validation_accuracy_high": high,
+    }
 
 
-def draw_confusion_matrix(predictions: Predictions, training_summary: dict[str, Any]) -> Figure:
+def tabulate_classes(predictions: Predictions) -> DataFrame:
+    """Tabulate precision, recall and F1 of every class and what it is mistaken for."""
+    from cifar100_transfer.evaluation.metrics import per_class_table
+
+    return per_class_table(predictions)
+
+
+def list_confused_pairs(predictions: Predictions) -> DataFrame:
+    """List the most frequent mistakes."""
+    from cifar100_transfer.evaluation.metrics import most_confused_pairs
+
+    return most_confused_pairs(predictions, _CONFUSED_PAIRS)
+
+
+def draw_confusion_matrix(predictions: Predictions, summary: dict[str, Any]) -> Figure:
     """Draw which classes are taken for which."""
     from cifar100_transfer.evaluation import figures
 
-    return figures.confusion_matrix(
-        predictions, title=f"Test set confusion: {training_summary['architecture']}"
+    return figures.confusion_matrix(predictions, _title("Test set confusion", summary))
+
+
+def draw_coarse_confusion_matrix(predictions: Predictions, summary: dict[str, Any]) -> Figure:
+    """Draw which coarse classes are taken for which, in percent."""
+    from cifar100_transfer.evaluation import figures
+
+    return figures.coarse_confusion_matrix(predictions, _title("Coarse confusion", summary))
+
+
+def draw_reliability_diagram(
+    predictions: Predictions, calibration: dict[str, float], summary: dict[str, Any]
+) -> Figure:
+    """Draw how far confidence can be believed, before and after temperature scaling."""
+    from cifar100_transfer.evaluation import figures
+
+    return figures.reliability_diagram(
+        predictions, _title("Reliability", summary), calibration["temperature"]
     )
+
+
+def draw_per_class_accuracy(predictions: Predictions, summary: dict[str, Any]) -> Figure:
+    """Draw the accuracy on every class."""
+    from cifar100_transfer.evaluation import figures
+
+    return figures.per_class_accuracy(predictions, _title("Accuracy by class", summary))
+
+
+def draw_confused_pairs(
+    pairs: DataFrame, predictions: Predictions, test_set: ImageSet, summary: dict[str, Any]
+) -> Figure:
+    """Draw images of the most frequent mistakes."""
+    from cifar100_transfer.evaluation import figures
+
+    title = _title("Most confused pairs", summary)
+    return figures.confused_pairs(pairs, predictions, test_set.images, title)
+
+
+def draw_confident_mistakes(
+    predictions: Predictions, test_set: ImageSet, summary: dict[str, Any]
+) -> Figure:
+    """Draw the mistakes of which the classifier was surest."""
+    from cifar100_transfer.evaluation import figures
+
+    title = _title("Most confident mistakes", summary)
+    return figures.confident_mistakes(predictions, test_set.images, title)
+
+
+def draw_class_activation(
+    classifier: Classifier, predictions: Predictions, test_set: ImageSet, summary: dict[str, Any]
+) -> Figure:
+    """Draw where the evidence for the predicted class lies, on a handful of images."""
+    from cifar100_transfer.evaluation import figures
+    from cifar100_transfer.evaluation.saliency import grad_cam, surest_examples
+
+    chosen = surest_examples(predictions, _ACTIVATION_IMAGES)
+    heat = grad_cam(classifier, test_set.images[chosen], predictions.predicted[chosen])
+    title = _title("What speaks for the predicted class", summary)
+    return figures.class_activation(predictions, test_set.images, chosen, heat, title)
+
+
+def write_model_card(
+    model: str,
+    classifier: Classifier,
+    metrics: dict[str, float],
+    summary: dict[str, Any],
+    per_class: DataFrame,
+) -> str:
+    """Write down what the classifier is and what it can do."""
+    from cifar100_transfer.evaluation.report import render_model_card
+
+    return render_model_card(model, asdict(classifier.spec), metrics, summary, per_class)
+
+
+def _title(subject: str, summary: dict[str, Any]) -> str:
+    return f"{subject}: {summary['architecture']}"

@@ -1,38 +1,120 @@
 """The evaluation template."""
 
+from collections.abc import Callable
+from functools import partial, update_wrapper
+from typing import Any
+
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import compute_metrics, draw_confusion_matrix, predict_test_set
+from .nodes import (
+    compute_metrics,
+    draw_class_activation,
+    draw_coarse_confusion_matrix,
+    draw_confident_mistakes,
+    draw_confused_pairs,
+    draw_confusion_matrix,
+    draw_per_class_accuracy,
+    draw_reliability_diagram,
+    fit_calibration,
+    list_confused_pairs,
+    predict_set,
+    tabulate_classes,
+    write_model_card,
+)
 
 
 def create_pipeline(model: str) -> Pipeline:
     """Return the evaluation of one model, under its namespace."""
-    template = Pipeline(
+    return Pipeline(
+        _numbers() + _figures() + _card(model),
+        namespace=model,
+        inputs={"test_set", "validation_set"},
+        parameters={"params:compute"},
+    )
+
+
+def _numbers() -> Pipeline:
+    return Pipeline(
         [
             Node(
-                predict_test_set,
+                predict_set,
+                inputs=["classifier", "validation_set", "params:compute"],
+                outputs="validation_predictions",
+                name="predict_validation_set",
+            ),
+            Node(
+                predict_set,
                 inputs=["classifier", "test_set", "params:compute"],
                 outputs="predictions",
                 name="predict_test_set",
             ),
             Node(
+                fit_calibration,
+                inputs="validation_predictions",
+                outputs="calibration",
+                name="fit_calibration",
+            ),
+            Node(
                 compute_metrics,
-                inputs=["predictions", "training_summary"],
+                inputs=["predictions", "calibration", "training_summary"],
                 outputs="metrics",
                 name="compute_metrics",
             ),
             Node(
-                draw_confusion_matrix,
-                inputs=["predictions", "training_summary"],
-                outputs="confusion_matrix",
-                name="draw_confusion_matrix",
+                tabulate_classes,
+                inputs="predictions",
+                outputs="per_class",
+                name="tabulate_classes",
+            ),
+            Node(
+                list_confused_pairs,
+                inputs="predictions",
+                outputs="confused_pairs",
+                name="list_confused_pairs",
             ),
         ],
         tags="evaluation",
     )
+
+
+def _figures() -> Pipeline:
+    drawings: dict[str, tuple[Callable[..., Any], list[str]]] = {
+        "confusion_matrix": (draw_confusion_matrix, ["predictions"]),
+        "coarse_confusion_matrix": (draw_coarse_confusion_matrix, ["predictions"]),
+        "reliability_diagram": (draw_reliability_diagram, ["predictions", "calibration"]),
+        "per_class_accuracy": (draw_per_class_accuracy, ["predictions"]),
+        "confused_pairs_figure": (
+            draw_confused_pairs,
+            ["confused_pairs", "predictions", "test_set"],
+        ),
+        "confident_mistakes": (draw_confident_mistakes, ["predictions", "test_set"]),
+        "class_activation": (draw_class_activation, ["classifier", "predictions", "test_set"]),
+    }
     return Pipeline(
-        template,
-        namespace=model,
-        inputs={"test_set"},
-        parameters={"params:compute"},
+        [
+            Node(
+                draw,
+                inputs=[*inputs, "training_summary"],
+                outputs=figure,
+                name=f"draw_{figure.removesuffix('_figure')}",
+            )
+            for figure, (draw, inputs) in drawings.items()
+        ],
+        tags="evaluation",
+    )
+
+
+def _card(model: str) -> Pipeline:
+    # Named like the function, which is what Kedro shows.
+    write = update_wrapper(partial(write_model_card, model), write_model_card)
+    return Pipeline(
+        [
+            Node(
+                write,
+                inputs=["classifier", "metrics", "training_summary", "per_class"],
+                outputs="model_card",
+                name="write_model_card",
+            )
+        ],
+        tags="evaluation",
     )

@@ -33,7 +33,7 @@ def train_classifier(
     """
     import pandas as pd
 
-    from cifar100_transfer.models import choose_device, choose_precision
+    from cifar100_transfer.models import choose_device, choose_precision, count_flops
     from cifar100_transfer.training import build_classifier, train
     from cifar100_transfer.training.suspicion import warn_at_chance
 
@@ -53,9 +53,11 @@ def train_classifier(
     history = pd.DataFrame([asdict(record) for record in result.history])
     summary = {
         **result.summary(),
+        "flops": count_flops(result.classifier.spec),
         "device": str(device),
         "train_images": len(train_set),
         "validation_images": len(validation_set),
+        "recipe": result.classifier.spec.recipe,
     }
     return result.classifier, history, summary
 

@@ -1,0 +1,397 @@
+"""One page about all models, and one card about each: sentences and tables made of numbers."""
+
+import base64
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+# Points of accuracy between training and test images.
+STRONG_GAP, SLIGHT_GAP = 0.10, 0.03
+SIGNIFICANT = 0.05
+_RECIPE_PARTS = ("model", "training")
+# Written elsewhere on the page, or of no interest to a reader of results.
+_PLAIN_SETTINGS = {"model.architecture", "model.pretrained"}
+# Settings that mean something under some names of an optimiser or a schedule only.
+_UNUSED = {
+    "training.schedule.step_epochs": {"constant", "one_cycle", "cosine"},
+    "training.schedule.gamma": {"constant", "one_cycle", "cosine"},
+    "training.schedule.warmup_share": {"constant", "step"},
+    "training.optimizer.momentum": {"adam", "adamw"},
+}
+_PICTURES = {
+    "learning_curves": "Learning curves",
+    "coarse_confusion_matrix": "Which coarse classes are taken for which",
+    "confusion_matrix": "Which classes are taken for which",
+    "per_class_accuracy": "Accuracy by class",
+    "confused_pairs": "The most confused pairs",
+    "confident_mistakes": "The most confident mistakes",
+    "class_activation": "Where the evidence lies",
+    "robustness_heat_map": "Accuracy on corrupted images",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page is made of.
+
+    Attributes:
+        models: results of every model by the name of its row, as `ResultsDataset` gives them, in
+            the table's order.
+        table: the comparison, best first, with the rows' names in `model`.
+        times: as `time_to_accuracy` makes it.
+        significance: a row a pair of models; see the comparison pipeline.
+        class_counts: `set`, `class`, `coarse_class`, `images`.
+        sample_grid: PNG of the data.
+        accuracy_figure: PNG of all accuracies.
+        curves_figure: PNG of all learning curves.
+        cost_figure: PNG of accuracy against cost.
+    """
+
+    models: Mapping[str, Mapping[str, Any]]
+    table: pd.DataFrame
+    times: pd.DataFrame
+    significance: pd.DataFrame
+    class_counts: pd.DataFrame
+    sample_grid: bytes
+    accuracy_figure: bytes
+    curves_figure: bytes
+    cost_figure: bytes
+
+
+def render_report(report: Report) -> str:
+    """Write the page: HTML with everything in it, nothing is loaded from elsewhere."""
+    rows = report.table.to_dict("records")
+    return _template("report.html.j2").render(
+        rows=rows,
+        data=data_facts(report.class_counts),
+        headline=headline(report.table),
+        comparisons=[*pair_sentences(report), *transfer_sentences(report)],
+        settings=settings_table(report.models),
+        models=report.models,
+        times=report.times.to_dict("records"),
+        time_sentences=list(time_sentences(report)),
+        significance=report.significance.to_dict("records"),
+        overfitting=[overfitting_sentence(name, m) for name, m in report.models.items()],
+        calibration=[calibration_sentence(name, m["metrics"]) for name, m in report.models.items()],
+        shifted=list(shift_sentences(report.models)),
+        tuning=list(tuning_sentences(report.models)),
+        reliability={
+            name: _inline(m["pictures"]["reliability_diagram"].read_bytes())
+            for name, m in report.models.items()
+            if "reliability_diagram" in m["pictures"]
+        },
+        pictures={name: _pictures(m["pictures"]) for name, m in report.models.items()},
+        sample_grid=_inline(report.sample_grid),
+        accuracy_figure=_inline(report.accuracy_figure),
+        curves_figure=_inline(report.curves_figure),
+        cost_figure=_inline(report.cost_figure),
+    )
+
+
+def render_model_card(
+    model: str,
+    spec: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    summary: Mapping[str, Any],
+    per_class: pd.DataFrame,
+) -> str:
+    """Write what a classifier is, what it was trained on and what it can do, in Markdown.
+
+    Args:
+        model: its name.
+        spec: its classes and preprocessing, as plain values.
+        metrics: as stored in metrics.json.
+        summary: of its training.
+        per_class: as `per_class_table` makes it.
+    """
+    known = per_class.dropna(subset=["recall"]).sort_values("recall", kind="stable")
+    return _template("model_card.md.j2").render(
+        model=model,
+        spec=spec,
+        metrics=metrics,
+        summary=summary,
+        settings=list(_settings(summary.get("recipe", {}))),
+        pretrained=_is_pretrained(summary),
+        images=int(per_class["support"].sum()),
+        hardest=known.head(5).to_dict("records"),
+        easiest=known.tail(5).iloc[::-1].to_dict("records"),
+        calibration=calibration_sentence(model, metrics),
+        gap=overfitting_verdict(metrics["train_accuracy"] - metrics["test_accuracy"]),
+    )
+
+
+def headline(table: pd.DataFrame) -> str:
+    """Say which model is best, how sure that figure is, and how far it is from the last one."""
+    best, worst = table.iloc[0], table.iloc[-1]
+    interval = (
+        f"{percent(best['test_accuracy'])} of the test images (95 % interval "
+        f"{percent(best['test_accuracy_low'])} to {percent(best['test_accuracy_high'])})"
+    )
+    if len(table) == 1:
+        return f"{best['model']} recognises {interval}."
+    lead = best["test_accuracy"] - worst["test_accuracy"]
+    return (
+        f"Of {len(table)} models {best['model']} is the most accurate: it recognises {interval}. "
+        f"{worst['model']}, the last, recognises {percent(worst['test_accuracy'])}, "
+        f"{points(lead)} less."
+    )
+
+
+def data_facts(counts: pd.DataFrame) -> dict[str, Any]:
+    """Return the numbers of classes, coarse classes and images by set."""
+    return {
+        "classes": counts["class"].nunique(),
+        "coarse_classes": counts["coarse_class"].replace("", None).nunique(),
+        "images": counts.groupby("set", sort=False)["images"].sum().to_dict(),
+    }
+
+
+def pair_sentences(report: Report) -> Iterator[str]:
+    """Say of the best model and each other one whether their difference is more than chance."""
+    best = report.table["model"].iloc[0]
+    for row in report.significance.to_dict("records"):
+        if row["first"] != best:
+            continue
+        difference = points(abs(row["accuracy_difference"]))
+        p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
+        counts = (
+            f"{row['first_only']:,} images only the former got right, {row['second_only']:,} only "
+            f"the latter; McNemar {p}"
+        )
+        if row["p_value"] < SIGNIFICANT:
+            yield f"{best} beats {row['second']} by {difference}, more than chance ({counts})."
+        else:
+            yield (f"The {difference} between {best} and {row['second']} may be chance ({counts}).")
+
+
+def transfer_sentences(report: Report) -> Iterator[str]:
+    """Say what pretrained weights bring, where the same network was also trained from scratch."""
+    accuracy = report.table.set_index("model")["test_accuracy"]
+    for name, model in report.models.items():
+        if not _is_pretrained(model["summary"]):
+            continue
+        for other, scratch in report.models.items():
+            same = scratch["summary"]["architecture"] == model["summary"]["architecture"]
+            if not same or _is_pretrained(scratch["summary"]):
+                continue
+            gain = accuracy[name] - accuracy[other]
+            yield (
+                f"{name} and {other} are the same network, {model['summary']['architecture']}: "
+                f"starting from pretrained weights instead of random ones "
+                f"{'gains' if gain >= 0 else 'loses'} {points(abs(gain))} of test accuracy."
+            )
+
+
+def time_sentences(report: Report) -> Iterator[str]:
+    """Say how soon the best model reaches what each other one reaches at its best."""
+    best = report.table["model"].iloc[0]
+    for row in report.times[report.times["model"] == best].to_dict("records"):
+        target = f"{row['reference']}'s best validation accuracy ({percent(row['accuracy'])})"
+        if math.isnan(row["seconds"]):
+            yield f"{best} never reaches {target}."
+            continue
+        faster = row["speedup"] >= 1
+        factor = row["speedup"] if faster else 1 / row["speedup"]
+        yield (
+            f"{best} reaches {target} after {row['epochs']:.0f} "
+            f"{'epoch' if row['epochs'] == 1 else 'epochs'} and {duration(row['seconds'])}: "
+            f"{factor:.1f} times {'sooner' if faster else 'later'} than {row['reference']} "
+            f"({row['reference_epochs']:.0f} epochs, {duration(row['reference_seconds'])})."
+        )
+
+
+def overfitting_verdict(gap: float) -> str:
+    """Put a gap between training and test accuracy into words."""
+    if gap >= STRONG_GAP:
+        return "strong overfitting"
+    if gap >= SLIGHT_GAP:
+        return "some overfitting"
+    if gap > -SLIGHT_GAP:
+        return "hardly any overfitting"
+    return "none: training images, as augmented, are harder than test images"
+
+
+def overfitting_sentence(name: str, model: Mapping[str, Any]) -> str:
+    """Say how far training and test accuracy are apart and when the validation loss turned."""
+    metrics, history = model["metrics"], model["history"]
+    gap = metrics["train_accuracy"] - metrics["test_accuracy"]
+    losses = history["validation_loss"].to_numpy()
+    lowest = int(losses.argmin())
+    rise = losses[-1] - losses[lowest]
+    course = (
+        f"Its validation loss was lowest in epoch {lowest + 1} of {len(losses)} and rose by "
+        f"{rise:.2f} nats until the end"
+        if lowest + 1 < len(losses)
+        else "Its validation loss fell until the last epoch"
+    )
+    return (
+        f"{name}: {percent(metrics['train_accuracy'])} of training and "
+        f"{percent(metrics['test_accuracy'])} of test images, a gap of {points(gap)}: "
+        f"{overfitting_verdict(gap)}. {course}."
+    )
+
+
+def calibration_sentence(name: str, metrics: Mapping[str, float]) -> str:
+    """Say how far confidence can be believed, before and after temperature scaling."""
+    error = (
+        f"{name}: confidence and accuracy on test images are {points(metrics['test_ece'])} apart"
+    )
+    temperature = metrics.get("temperature")
+    if temperature is None:
+        return f"{error} on average."
+    manner = "it is about as sure as it should be"
+    if temperature > 1.05:
+        manner = "it is too sure of itself"
+    elif temperature < 0.95:
+        manner = "it is too hesitant"
+    return (
+        f"{error} on average; {manner}. Dividing its logits by {temperature:.2f}, fitted on "
+        f"validation images, leaves {points(metrics['test_ece_calibrated'])}, and changes the loss "
+        f"from {metrics['test_loss']:.3f} to {metrics['test_loss_calibrated']:.3f} nats."
+    )
+
+
+def shift_sentences(models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Say what is left of the accuracy on corrupted test images, where that was measured."""
+    for name, model in models.items():
+        if not model["robustness"]:
+            continue
+        images = model["robustness"]["test_images"]
+        for method, summary in model["robustness"]["methods"].items():
+            test = summary["test"]
+            transductive = ", transductive" if summary["transductive"] else ""
+            yield (
+                f"{name} ({method.replace('_', ' ')}{transductive}): "
+                f"{percent(test['mean_corruption_accuracy'])} on average over all corruptions of "
+                f"{images:,} test images, {percent(test['clean_accuracy'])} without corruption."
+            )
+
+
+def tuning_sentences(models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Say what a search for better settings found, where there was one."""
+    for name, model in models.items():
+        search = model["search"]
+        if not search:
+            continue
+        best = ", ".join(f"{key} = {value}" for key, value in search["best_settings"].items())
+        trials = sum(search["trials"].values())
+        yield (
+            f"{name}: {trials} trials over {', '.join(search['settings'])}. Best: {best}, with "
+            f"{percent(search['best_validation_accuracy'])} of the validation images."
+        )
+
+
+def settings_table(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Return every setting in which a model was trained, with one value a model.
+
+    A setting that no model uses (all values off, or unknown) is left out.
+    """
+    columns = [dict(_settings(model["summary"].get("recipe", {}))) for model in models.values()]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    table = [(name, [column.get(name) for column in columns]) for name in names]
+    return [
+        (name, [_plain(value) for value in values])
+        for name, values in table
+        if any(value not in (None, False, 0, 0.0, [], ()) for value in values)
+    ]
+
+
+def _settings(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Flatten a recipe into named settings; those without a meaning beside the others are None."""
+    leaves = dict(_leaves({part: recipe.get(part, {}) for part in _RECIPE_PARTS}))
+    for path, value in leaves.items():
+        if path in _PLAIN_SETTINGS:
+            continue
+        chosen = leaves.get(f"{path.rpartition('.')[0]}.name")
+        name = path.partition(".")[2].replace(".", ": ").replace("_", " ")
+        yield name, None if chosen in _UNUSED.get(path, ()) else value
+
+
+def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{path}", inner) for path, inner in _leaves(value))
+        else:
+            yield name, value
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "\N{EN DASH}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value)) or "\N{EN DASH}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _is_pretrained(summary: Mapping[str, Any]) -> bool:
+    return bool(summary.get("recipe", {}).get("model", {}).get("pretrained"))
+
+
+def _pictures(pictures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (caption, _inline(pictures[name].read_bytes()))
+        for name, caption in _PICTURES.items()
+        if name in pictures
+    ]
+
+
+def _inline(picture: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def percent(share: float | None) -> str:
+    """Write a share as a percentage, or a dash where it is unknown."""
+    if share is None or math.isnan(share):
+        return "\N{EN DASH}"
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def points(difference: float) -> str:
+    """Write a difference of shares in points."""
+    return f"{100 * difference:.1f}\N{NO-BREAK SPACE}points"
+
+
+def duration(seconds: float | None) -> str:
+    """Write a duration in the unit that reads best, or a dash where it is unknown."""
+    if seconds is None or math.isnan(seconds):
+        return "\N{EN DASH}"
+    if seconds >= 2 * 3600:
+        return f"{seconds / 3600:.1f}\N{NO-BREAK SPACE}hours"
+    if seconds >= 120:
+        return f"{seconds / 60:.1f}\N{NO-BREAK SPACE}minutes"
+    return f"{seconds:.1f}\N{NO-BREAK SPACE}seconds"
+
+
+def amount(number: float | None) -> str:
+    """Write a large number with three digits and a suffix, or a dash where it is unknown."""
+    if number is None or math.isnan(number):
+        return "\N{EN DASH}"
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}\N{NO-BREAK SPACE}{suffix}"
+    return f"{number:.0f}"
+
+
+def _template(name: str) -> Any:
+    environment = Environment(
+        loader=PackageLoader("cifar100_transfer.evaluation"),
+        autoescape=name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "points": points,
+        "duration": duration,
+        "amount": amount,
+        "plain": _plain,
+    }
+    return environment.get_template(name)

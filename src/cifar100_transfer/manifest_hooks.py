@@ -1,0 +1,147 @@
+"""What is written down about a run, and warnings where it re-uses what others made."""
+
+import logging
+import time
+from collections.abc import Generator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+
+from cifar100_transfer import manifest
+from cifar100_transfer.config import ComputeConfig
+from cifar100_transfer.hooks import Catalog
+
+logger = logging.getLogger(__name__)
+
+MANIFESTS = "run_manifests"
+
+
+class ManifestHooks:
+    """Writes down what a run was, and warns where it re-uses what other parameters made."""
+
+    def __init__(self) -> None:
+        self._manifest: dict[str, Any] = {}
+        self._started: dict[str, float] = {}
+
+    @hook_impl(wrapper=True)
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Catalog
+    ) -> Generator[None, Any, Any]:
+        """Store what is known before the first node, so that a killed run leaves a trace too."""
+        self._begin = time.perf_counter()
+        outcome = yield  # to the other hooks: the run may be refused, or absent inputs be made
+        parameters = {
+            name.removeprefix("params:"): catalog.load(name)
+            for name in sorted(pipeline.inputs())
+            if name.startswith("params:")
+        }
+        self._manifest = {
+            "run": run_params["run_id"],
+            "status": "running",
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": {
+                key: value
+                for key, value in run_params.items()
+                if value and key not in ("run_id", "project_path", "runner")
+            },
+            "git": manifest.describe_code(Path(run_params["project_path"])),
+            "parameters": manifest.describe_parameters(parameters),
+            "packages": manifest.describe_packages(),
+            "machine": manifest.describe_machine(_device(parameters)),
+            "data": {},
+            "seconds": None,
+            "preparation_seconds": round(time.perf_counter() - self._begin, 3),
+            "nodes": {},
+            "made": [],
+        }
+        if run_params.get("only_missing_outputs"):
+            for warning in stale_outputs(pipeline, catalog):
+                logger.warning(warning)
+        self._store(catalog)
+        return outcome
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Start a node's clock."""
+        self._started[node.name] = time.perf_counter()
+
+    @hook_impl
+    def after_node_run(self, node: Node) -> None:
+        """Stop a node's clock."""
+        seconds = time.perf_counter() - self._started.pop(node.name)
+        self._manifest["nodes"][node.name] = round(seconds, 3)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        """Note what was made."""
+        self._manifest["made"].append(dataset_name)
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: Catalog) -> None:
+        """Store the whole manifest, with checksums of the data that came in."""
+        self._manifest["data"] = _checksums(pipeline, catalog)
+        self._finish("finished", catalog)
+
+    @hook_impl(tryfirst=True)
+    def on_pipeline_error(self, error: Exception, catalog: Catalog) -> None:
+        """Store how far the run came."""
+        self._manifest["error"] = f"{type(error).__name__}: {error}"
+        self._finish("failed", catalog)
+
+    def _finish(self, status: str, catalog: Catalog) -> None:
+        self._manifest["status"] = status
+        self._manifest["seconds"] = round(time.perf_counter() - self._begin, 3)
+        self._store(catalog)
+
+    def _store(self, catalog: Catalog) -> None:
+        manifests = catalog.get(MANIFESTS)
+        if manifests is not None:  # a catalog of one's own may have none
+            manifests.save(self._manifest)
+
+
+def stale_outputs(pipeline: Pipeline, catalog: Catalog) -> list[str]:
+    """Say which stored outputs were made with other parameters than their nodes would take now.
+
+    Kedro's `--only-missing-outputs` looks at nothing but whether an output exists.
+    """
+    manifests = catalog.load(MANIFESTS) if catalog.get(MANIFESTS) is not None else {}
+    warnings = []
+    for node in pipeline.nodes:
+        names = [name for name in node.inputs if name.startswith("params:")]
+        now = manifest.describe_parameters(
+            {name.removeprefix("params:"): catalog.load(name) for name in names}
+        )
+        for output in node.outputs:
+            makers = [run for run, made in manifests.items() if output in made["made"]]
+            if not makers or not catalog.exists(output):
+                continue
+            changed = manifest.changed_parameters(manifests[makers[-1]]["parameters"], now)
+            if changed:
+                warnings.append(
+                    f"--only-missing-outputs re-uses '{output}' of run {makers[-1]}, though "
+                    f"{', '.join(changed)}: run without it to make it anew"
+                )
+    return warnings
+
+
+def _device(parameters: Mapping[str, Any]) -> str | None:
+    compute = parameters.get("compute")
+    if not isinstance(compute, ComputeConfig):
+        return None
+    from cifar100_transfer.models import choose_device
+
+    return str(choose_device(compute.device))
+
+
+def _checksums(pipeline: Pipeline, catalog: Catalog) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of the files of every stored input, by dataset and file name."""
+    found = {}
+    for name in sorted(pipeline.inputs()):
+        files = getattr(catalog.get(name), "files", None)
+        if files:
+            found[name] = {path.name: manifest.checksum(path) for path in files() if path.is_file()}
+    return found
