@@ -177,9 +177,8 @@ def resnet50_rounds(batch_size: int, steps: int, device: torch.device) -> dict[s
         ours = build_network("resnet50", CLASSES, (SIDE, SIDE))
         stock = torchvision.models.resnet50(num_classes=CLASSES).to(memory_format=layout)
         arguments = layout, batch_size, steps, device, precision
-        rounds[f"ours, {name}"] = our_round(
-            "resnet50", images, batch_size, device, precision=precision
-        )
+        if name == "fp32":
+            rounds["ours, fp32"] = our_round("resnet50", images, batch_size, device)
         rounds[f"bare, {name}"] = bare_round(ours, *arguments)
         rounds[f"stock, {name}"] = bare_round(stock, *arguments)
     return rounds
@@ -200,8 +199,9 @@ def summarize(model: str, batch_size: int, rates: Rates) -> dict[str, Any]:
     print("| --- | --: | --: | --: | --: |")
     rows = {}
     for name, measured in rates.items():
-        # Networks of one precision are compared with ours of that precision.
-        ours = rates.get(name.replace(name.split(",")[0], "ours"), rates.get("ours", measured))
+        # Where ours ran in several precisions, the same one is compared.
+        precision = name.partition(", ")[2]
+        ours = rates.get(f"ours, {precision}", next(iter(rates.values())))
         ratio = statistics.median(a / b for a, b in zip(ours, measured, strict=True))
         row = {
             "images_per_second": round(statistics.median(measured), 1),
