@@ -35,7 +35,7 @@ from machine import describe_machine
 PROJECT = Path(__file__).resolve().parents[1]
 TIMES = ["seconds", "images_per_second"]
 POLL_SECONDS = 0.0005
-GOING_ON = re.compile(r"Going on after epoch\s+(\d+)")
+GOING_ON = re.compile(r"Going\s+on\s+after\s+epoch\s+(\d+)")
 
 
 @dataclass(frozen=True)
