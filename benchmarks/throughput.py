@@ -135,7 +135,7 @@ def our_round(
     images: ImageSet,
     batch_size: int,
     device: torch.device,
-    **how: Any,
+    precision: torch.dtype = torch.float32,
 ) -> Round:
     """Make a round of one epoch of `train`; its time is that of the training steps."""
     recipe = TrainingConfig(epochs=1, batch_size=batch_size, optimizer=OptimizerConfig(name="adam"))
@@ -144,7 +144,7 @@ def our_round(
     validation = images.subset(torch.arange(batch_size))
 
     def run() -> float:
-        result = train(classifier, images, validation, recipe, device, **how)
+        result = train(classifier, images, validation, recipe, device, precision=precision)
         return result.history[0].images_per_second
 
     return run
@@ -177,8 +177,9 @@ def resnet50_rounds(batch_size: int, steps: int, device: torch.device) -> dict[s
         ours = build_network("resnet50", CLASSES, (SIDE, SIDE))
         stock = torchvision.models.resnet50(num_classes=CLASSES).to(memory_format=layout)
         arguments = layout, batch_size, steps, device, precision
-        if name == "fp32":
-            rounds["ours, fp32"] = our_round("resnet50", images, batch_size, device)
+        rounds[f"ours, {name}"] = our_round(
+            "resnet50", images, batch_size, device, precision=precision
+        )
         rounds[f"bare, {name}"] = bare_round(ours, *arguments)
         rounds[f"stock, {name}"] = bare_round(stock, *arguments)
     return rounds
@@ -199,9 +200,9 @@ def summarize(model: str, batch_size: int, rates: Rates) -> dict[str, Any]:
     print("| --- | --: | --: | --: | --: |")
     rows = {}
     for name, measured in rates.items():
-        # Where ours ran in several precisions, the same one is compared.
+        # Networks are compared with ours of the same precision.
         precision = name.partition(", ")[2]
-        ours = rates.get(f"ours, {precision}", next(iter(rates.values())))
+        ours = rates.get(f"ours, {precision}") or rates["ours"]
         ratio = statistics.median(a / b for a, b in zip(ours, measured, strict=True))
         row = {
             "images_per_second": round(statistics.median(measured), 1),

@@ -1,5 +1,6 @@
 """Augmentation: pixels and labels keep their proportions, epochs are pure, off means off."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from cifar100_transfer.config import AugmentationConfig
+from cifar100_transfer.config import AugmentationConfig, ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.data.corruptions import corrupt
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.training import build_classifier, train
 from cifar100_transfer.training.augmentation import (
     ERASED_AREA,
     MixingDraws,
@@ -84,6 +86,17 @@ def test_images_and_targets_are_of_the_promised_type_and_range(kind: str) -> Non
         assert float(targets.min()) >= 0
     else:
         assert targets.dtype == torch.int64
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_takes_every_kind(make_image_set: Callable[..., ImageSet], kind: str) -> None:
+    images = make_image_set(classes=3, per_class=12, size=SIZE)
+    recipe = TrainingConfig(epochs=4, batch_size=9, augmentation=AugmentationConfig(**KINDS[kind]))
+    statistics = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    network = ModelConfig(architecture="simple_cnn")
+    classifier = build_classifier(images, statistics, network, recipe)
+    history = train(classifier, images, images, recipe).history
+    assert history[-1].train_loss < history[0].train_loss
 
 
 @pytest.mark.parametrize("kind", KINDS)
