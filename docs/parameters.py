@@ -71,9 +71,13 @@ def _values(field: dict[str, Any]) -> str:
     """Return in words what a field of a JSON schema accepts."""
     if "anyOf" in field:
         return " or ".join(map(_values, field["anyOf"]))
+    if "const" in field:
+        return f"`{field['const']}`"
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     bounds = [text.format(field[key]) for key, text in BOUNDS.items() if key in field]
+    if "prefixItems" in field:
+        return f"list of ({'; '.join(map(_values, field['prefixItems']))})"
     if field["type"] == "array":
         return ", ".join([f"list of ({_values(field['items'])})", *bounds])
     kind = PLAIN_NAMES.get(field["type"], field["type"])
@@ -85,7 +89,7 @@ def _value(default: Any) -> str:
         return "null"
     if isinstance(default, bool):
         return str(default).lower()
-    return ", ".join(map(str, default)) if isinstance(default, list) else str(default)
+    return (", ".join(map(str, default)) or "none") if isinstance(default, list) else str(default)
 
 
 def _catalog_section() -> str:
