@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # Environment of the graph: `make viz ENV=sample` previews what `make demo` has made.
 ENV ?= local
 
-.PHONY: demo test lint viz viz-static clean
+.PHONY: demo test lint docs viz viz-static clean
 
 demo: $(READY) ## Train all models on the embedded data and compare them (under three minutes)
 	$(BIN)/kedro run --env=sample
@@ -22,6 +22,9 @@ lint: $(READY) ## Check style, types and the doors between the rooms
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(READY) ## Write docs/parameters.md from the typed parameters
+	$(BIN)/python -m docs.parameters
 
 viz: $(READY) ## Open the graph of the pipelines in the browser
 	$(BIN)/kedro viz run --env=$(ENV)

@@ -35,7 +35,7 @@ BOUNDS = {
     "minItems": "at least {}",
     "pattern": "`{}`",
 }
-PLAIN_NAMES = {"string": "text", "boolean": "true, false", "number": "number", "null": "null"}
+PLAIN_NAMES = {"string": "text", "boolean": "true, false", "number": "number", "object": "mapping"}
 
 
 def page() -> str:
@@ -53,15 +53,26 @@ def page() -> str:
 def _section(model: type[BaseModel], names: list[str]) -> str:
     title = ", ".join(f"`{name}`" for name in names)
     schema = model.model_json_schema()
-    rows = "".join(_rows(schema, schema.get("$defs", {})))
+    rows = "".join(_rows(_inlined(schema, schema.get("$defs", {}))))
     return f"## {title}\n\n{model.__doc__}\n\n{TABLE}{rows}"
 
 
-def _rows(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """Return a JSON schema with every reference replaced by what it refers to."""
+    if isinstance(schema, list):
+        return [_inlined(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        referred = definitions[schema["$ref"].rpartition("/")[2]]
+        schema = {**referred, **{k: v for k, v in schema.items() if k != "$ref"}}
+    return {k: _inlined(part, definitions) for k, part in schema.items() if k != "$defs"}
+
+
+def _rows(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, field in schema["properties"].items():
-        if "$ref" in field:
-            nested = definitions[field["$ref"].rpartition("/")[2]]
-            yield from _rows(nested, definitions, f"{prefix}{name}.")
+        if "properties" in field:
+            yield from _rows(field, f"{prefix}{name}.")
             continue
         default = "required" if name in schema.get("required", ()) else _value(field["default"])
         yield f"| `{prefix}{name}` | {_values(field)} | {default} | {field['description']} |\n"
@@ -71,12 +82,16 @@ def _values(field: dict[str, Any]) -> str:
     """Return in words what a field of a JSON schema accepts."""
     if "anyOf" in field:
         return " or ".join(map(_values, field["anyOf"]))
-    if "enum" in field:
-        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "const" in field or "enum" in field:
+        return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+    if "properties" in field:
+        return "; ".join(f"`{name}`: {_values(part)}" for name, part in field["properties"].items())
     bounds = [text.format(field[key]) for key, text in BOUNDS.items() if key in field]
-    if field["type"] == "array":
+    if "prefixItems" in field:
+        return f"list of ({'; '.join(map(_values, field['prefixItems']))})"
+    if field.get("type") == "array":
         return ", ".join([f"list of ({_values(field['items'])})", *bounds])
-    kind = PLAIN_NAMES.get(field["type"], field["type"])
+    kind = PLAIN_NAMES.get(field.get("type"), field.get("type", "any value"))
     return " ".join([kind, " and ".join(bounds)]).replace("|", r"\|").strip()
 
 
@@ -85,7 +100,7 @@ def _value(default: Any) -> str:
         return "null"
     if isinstance(default, bool):
         return str(default).lower()
-    return ", ".join(map(str, default)) if isinstance(default, list) else str(default)
+    return (", ".join(map(str, default)) or "none") if isinstance(default, list) else str(default)
 
 
 def _catalog_section() -> str:

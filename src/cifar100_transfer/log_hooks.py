@@ -70,7 +70,8 @@ class SummaryHooks:
     ) -> None:
         """Log the time, the folders written to, every judged model's accuracy, the next command."""
         seconds = time.perf_counter() - self._started
-        logger.info("%d nodes in %.1f s", len(pipeline.nodes), seconds)
+        skipped = ", those with results skipped," if run_params.get("only_missing_outputs") else ""
+        logger.info("%d nodes%s in %.1f s", len(pipeline.nodes), skipped, seconds)
         outputs = sorted(pipeline.all_outputs())
         stored = {name: catalog.get(name) for name in outputs}
         folders = {entry.folder for entry in stored.values() if isinstance(entry, ArtifactDataset)}

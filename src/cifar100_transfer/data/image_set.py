@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from sklearn.model_selection import train_test_split
 
 from cifar100_transfer.errors import UserError
 
@@ -138,6 +137,8 @@ def stratified_split(images: ImageSet, share: float, seed: int) -> tuple[ImageSe
     Raises:
         UserError: a class has too few images to stand in both parts.
     """
+    from sklearn.model_selection import train_test_split
+
     counts = torch.bincount(images.labels, minlength=images.num_classes)
     present = counts[counts > 0]
     kept_apart = (present * share).round()

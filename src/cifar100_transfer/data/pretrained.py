@@ -7,7 +7,6 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-import torchvision
 
 from cifar100_transfer.errors import UserError
 
@@ -26,6 +25,8 @@ def published_weights(name: str) -> dict[str, torch.Tensor]:
     Raises:
         UserError: unknown name, or the weights are not cached and can't be fetched.
     """
+    import torchvision
+
     try:
         weights = torchvision.models.get_weight(name)
     except (ValueError, KeyError) as error:

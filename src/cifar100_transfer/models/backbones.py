@@ -1,13 +1,14 @@
-"""Networks by name: our own, and every convolutional classifier of torchvision."""
+"""Networks by name: our own, and every convolutional classifier of torchvision.
+
+Torchvision takes as long to import as torch, so it is loaded only for a network of its own.
+"""
 
 import difflib
 from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
-import torchvision
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from cifar100_transfer.errors import UserError
 
@@ -17,6 +18,7 @@ from .simple_cnn import SimpleCNN
 
 SIMPLE_CNN = "simple_cnn"
 EXPRESS = "express"
+_OWN = (SIMPLE_CNN, EXPRESS)
 # The challenge admits convolutional networks only.
 _TRANSFORMERS = ("vit_", "swin_", "maxvit")
 # Auxiliary classifiers would return tuples in training mode.
@@ -28,14 +30,16 @@ _WITHOUT_AUXILIARY_HEADS = {
 
 def architectures() -> list[str]:
     """Return the names of all networks that `build_network` can build, sorted."""
+    import torchvision
+
     names = torchvision.models.list_models(module=torchvision.models)
-    return sorted(
-        [SIMPLE_CNN, EXPRESS, *(name for name in names if not name.startswith(_TRANSFORMERS))]
-    )
+    return sorted([*_OWN, *(name for name in names if not name.startswith(_TRANSFORMERS))])
 
 
 def check_architecture(name: str) -> None:
     """Raise a `UserError` with the nearest known names if there is no such architecture."""
+    if name in _OWN:
+        return
     known = architectures()
     if name not in known:
         near = difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.4) or known
@@ -69,6 +73,8 @@ def build_network(
     elif architecture == EXPRESS:
         network = ExpressCNN(num_classes)
     else:
+        import torchvision
+
         options = _WITHOUT_AUXILIARY_HEADS.get(architecture, {})
         network = torchvision.models.get_model(
             architecture, weights=None, num_classes=num_classes, **options
@@ -90,6 +96,8 @@ def zero_init_residual(network: nn.Module) -> None:
     Raises:
         UserError: the network has no ResNet block.
     """
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+
     last = [
         module.bn3 if isinstance(module, Bottleneck) else module.bn2
         for module in network.modules()
