@@ -7,7 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .artifacts import FigureDataset, JSONDataset, TableDataset, TextDataset
+    from .artifacts import (
+        BytesDataset,
+        FigureDataset,
+        JSONDataset,
+        ONNXDataset,
+        TableDataset,
+        TextDataset,
+    )
     from .base import ArtifactDataset
     from .challenge import ChallengeDataset, GeneratedChallengeDataset, SubmissionDataset
     from .chosen import ChosenClassifierDataset, PicturesDataset
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ArtifactDataset": "base",
+    "BytesDataset": "artifacts",
     "CIFAR100Dataset": "raw",
     "CIFAR10Dataset": "raw",
     "ChallengeDataset": "challenge",
@@ -42,6 +50,7 @@ _HOMES = {
     "ImageFolderDataset": "raw",
     "ImageSetDataset": "tensors",
     "JSONDataset": "artifacts",
+    "ONNXDataset": "artifacts",
     "PicturesDataset": "chosen",
     "PredictionsDataset": "tensors",
     "PublishedWeightsDataset": "tensors",
@@ -55,6 +64,7 @@ _HOMES = {
 
 __all__ = [
     "ArtifactDataset",
+    "BytesDataset",
     "CIFAR10Dataset",
     "CIFAR100Dataset",
     "ChallengeDataset",
@@ -67,6 +77,7 @@ __all__ = [
     "ImageFolderDataset",
     "ImageSetDataset",
     "JSONDataset",
+    "ONNXDataset",
     "PicturesDataset",
     "PredictionsDataset",
     "PublishedWeightsDataset",
