@@ -7,8 +7,11 @@ from cifar100_transfer.hooks import (
     ResumeHooks,
 )
 from cifar100_transfer.log_hooks import SummaryHooks, TimingHooks
+from cifar100_transfer.tracking import MLflowHooks
 
+# The last one is called first: nothing is tracked of a run that is refused.
 HOOKS = (
+    MLflowHooks(),
     ErrorHooks(),
     ParameterHooks(),
     PreflightHooks(),

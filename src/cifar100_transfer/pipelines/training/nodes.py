@@ -33,6 +33,7 @@ def train_classifier(
     import pandas as pd
 
     from cifar100_transfer.models import choose_device, choose_precision
+    from cifar100_transfer.tracking import epoch_listener
     from cifar100_transfer.training import build_classifier, train
 
     device = choose_device(compute.device)
@@ -44,6 +45,7 @@ def train_classifier(
         training,
         device,
         resume_folder,
+        on_epoch=epoch_listener(),
         precision=choose_precision(compute.precision, device),
         compile_network=compute.compile,
     )
