@@ -116,7 +116,8 @@ class MLflowHooks:
         """Close the run."""
         self._close("FINISHED")
 
-    @hook_impl
+    # Before the hook that turns the error into one line and ends the command.
+    @hook_impl(tryfirst=True)
     def on_pipeline_error(self) -> None:
         """Close the run as a failed one."""
         self._close("FAILED")
