@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 Catalog = CatalogProtocol[str, AbstractDataset[Any, Any]]
 Registry = Mapping[str, Pipeline]
 
-# Runtime parameters that the catalog reads; no node sees them.
+# Parameters that the catalog or a hook reads; no node sees them.
 CATALOG_PARAMETERS = (
     *("raw_data", "weights", "challenge_data", "challenge_source"),
-    *("model", "images", "image_size", "studies"),
+    *("model", "images", "image_size", "studies", "mlflow"),
 )
 
 

@@ -9,6 +9,7 @@ from cifar100_transfer.pipelines import (
     challenge_score,
     comparison,
     evaluation,
+    export,
     ingestion,
     prediction,
     robustness,
@@ -41,6 +42,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "pretraining": _pretraining(),
         "comparison": comparison.create_pipeline(),
         "prediction": prediction.create_pipeline(),
+        "export": export.create_pipeline(),
         "submission": sum((submission.create_pipeline(name) for name in MODELS), Pipeline([])),
         "challenge_score": sum(
             (challenge_score.create_pipeline(name) for name in MODELS), Pipeline([])

@@ -8,8 +8,11 @@ from cifar100_transfer.hooks import (
 )
 from cifar100_transfer.log_hooks import SummaryHooks, TimingHooks
 from cifar100_transfer.manifest_hooks import ManifestHooks
+from cifar100_transfer.tracking import MLflowHooks
 
+# The last one is called first: nothing is tracked of a run that is refused.
 HOOKS = (
+    MLflowHooks(),
     ErrorHooks(),
     ParameterHooks(),
     PreflightHooks(),

@@ -7,7 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .artifacts import FigureDataset, JSONDataset, TableDataset, TextDataset
+    from .artifacts import (
+        BytesDataset,
+        FigureDataset,
+        JSONDataset,
+        ONNXDataset,
+        TableDataset,
+        TextDataset,
+    )
     from .base import ArtifactDataset
     from .challenge import ChallengeDataset, GeneratedChallengeDataset, SubmissionDataset
     from .chosen import ChosenClassifierDataset, PicturesDataset
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ArtifactDataset": "base",
+    "BytesDataset": "artifacts",
     "CIFAR100Dataset": "raw",
     "CIFAR10Dataset": "raw",
     "ChallengeDataset": "challenge",
@@ -44,6 +52,7 @@ _HOMES = {
     "ImageFolderDataset": "raw",
     "ImageSetDataset": "tensors",
     "JSONDataset": "artifacts",
+    "ONNXDataset": "artifacts",
     "PicturesDataset": "chosen",
     "PredictionsDataset": "tensors",
     "PublishedWeightsDataset": "tensors",
@@ -59,6 +68,7 @@ _HOMES = {
 
 __all__ = [
     "ArtifactDataset",
+    "BytesDataset",
     "CIFAR10Dataset",
     "CIFAR100Dataset",
     "ChallengeDataset",
@@ -71,6 +81,7 @@ __all__ = [
     "ImageFolderDataset",
     "ImageSetDataset",
     "JSONDataset",
+    "ONNXDataset",
     "PicturesDataset",
     "PredictionsDataset",
     "PublishedWeightsDataset",

@@ -91,6 +91,29 @@ class TextDataset(ArtifactDataset[str]):
             temporary.write_bytes(data.encode("utf-8"))
 
 
+class BytesDataset(ArtifactDataset[bytes]):
+    """A file that is finished as it is."""
+
+    def read(self, path: Path) -> bytes:
+        """Read the file."""
+        return path.read_bytes()
+
+    def write(self, data: bytes, path: Path) -> None:
+        """Write the file."""
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
+
+
+class ONNXDataset(BytesDataset):
+    """A classifier in ONNX."""
+
+    def check(self) -> None:
+        """Raise a `UserError` before a run that would make one without the extra `onnx`."""
+        from cifar100_transfer.models.export import check_onnx_packages
+
+        check_onnx_packages()
+
+
 class FigureDataset(ArtifactDataset["Figure | bytes"]):
     """A matplotlib figure as PNG. Loading gives the bytes of the picture."""
 

@@ -1,7 +1,6 @@
 """Nodes of the training template."""
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +33,19 @@ def train_classifier(
     import pandas as pd
 
     from cifar100_transfer.models import choose_device, choose_precision, count_flops
-    from cifar100_transfer.training import build_classifier, train
+    from cifar100_transfer.tracking import epoch_listener
+    from cifar100_transfer.training import EpochRecord, build_classifier, train
     from cifar100_transfer.training.suspicion import warn_at_chance
 
     device = choose_device(compute.device)
     classifier = build_classifier(train_set, normalization, model, training, pretrained_weights)
+    track = epoch_listener()
+
+    def watch(record: EpochRecord) -> None:
+        warn_at_chance(record, classes=train_set.num_classes, images=len(validation_set))
+        if track:
+            track(record)
+
     result = train(
         classifier,
         train_set,
@@ -46,7 +53,7 @@ def train_classifier(
         training,
         device,
         resume_folder,
-        on_epoch=partial(warn_at_chance, classes=train_set.num_classes, images=len(validation_set)),
+        on_epoch=watch,
         precision=choose_precision(compute.precision, device),
         compile_network=compute.compile,
     )
