@@ -18,7 +18,8 @@ test: $(READY) ## Run all tests and measure their coverage
 	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-fail-under=90
 
 soak: $(READY) ## Damage files and kill pipelines at random for ten minutes (docs/faults.md)
-	$(BIN)/python benchmarks/soak.py faults
+	$(BIN)/python benchmarks/soak.py damage
+	$(BIN)/python benchmarks/soak.py interrupt
 
 lint: $(READY) ## Check style, types and the doors between the rooms
 	$(BIN)/ruff check .

@@ -1,14 +1,15 @@
 """Faults at random, for minutes, and a table of what came of them.
 
-    python benchmarks/soak.py faults [--seconds 600] [--mutations 1000] [--seed 0]
+    python benchmarks/soak.py damage [--mutations 1000] [--seed 0]
+    python benchmarks/soak.py interrupt [--seconds 600] [--seed 0] [--pipelines ...]
     python benchmarks/soak.py memory --raw-data DIR
     python benchmarks/soak.py tables
 
-`faults` damages files of every kind, kills every registered pipeline at random moments, and refuses
-it files beyond random sizes, all on the embedded data; after each it runs the pipeline again and
-compares what came out with a run that nothing happened to. `memory` measures the peak memory of the
-pipelines on the official images. Each stores its rows in docs/results/faults, and `tables` writes
-them into docs/faults.md.
+`damage` damages files of every kind. `interrupt` kills every registered pipeline at random moments
+and refuses it files beyond random sizes, on the embedded data; after each it runs the pipeline
+again and compares what came out with a run that nothing happened to. `memory` measures the peak memory of
+the pipelines on the official images. Each stores its rows in docs/results/faults as it goes; at the
+end they are written into docs/faults.md, which `tables` alone does, too.
 """
 
 import argparse
@@ -44,20 +45,12 @@ COMPARED = (
 NAMESPACES = {
     name: ["--namespaces=simple_cnn"] for name in ("robustness", "submission", "challenge_score")
 }
+# What other pipelines start from.
+BEFORE = ("__default__", "submission")
 SKIPPED = ("__default__",)  # it is the models' pipelines and the comparison
 
 
-def faults(seconds: float, mutations: int, seed: int) -> None:
-    """Damage, kill and refuse until the time is over, at least once each; store the rows."""
-    rows = damage(mutations, seed)
-    _store("damage", rows)
-    rows, memory = interrupt(time.monotonic() + seconds, seed)
-    _store("interruptions", rows)
-    _store("memory_sample", memory)
-    tables()
-
-
-def damage(mutations: int, seed: int) -> list[dict[str, Any]]:
+def damage(mutations: int, seed: int) -> None:
     """Damage every kind of file; an outcome that isn't allowed ends the script."""
     from tests.faults.mutations import TARGETS, official_challenge, outcomes
 
@@ -68,20 +61,21 @@ def damage(mutations: int, seed: int) -> list[dict[str, Any]]:
             counted = outcomes(name, Path(folder), mutations, seed)
         print(name, dict(counted), flush=True)
         rows.append({"fault": f"damaged {name}", "times": counted.total(), **counted})
-    return rows
+        _store("damage", rows)
 
 
-def interrupt(end: float, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Kill every pipeline, and refuse it files, at random moments; compare what a rerun makes."""
+def interrupt(seconds: float, seed: int, names: list[str]) -> None:
+    """Kill pipelines, and refuse them files, at random moments; compare what a rerun makes."""
     from cifar100_transfer.pipeline_registry import register_pipelines
 
+    end = time.monotonic() + seconds
     chance = random.Random(seed)
-    names = [name for name in register_pipelines() if name not in SKIPPED]
+    names = names or [name for name in register_pipelines() if name not in SKIPPED]
     counts: dict[str, dict[str, Any]] = {}
     memory = []
     with tempfile.TemporaryDirectory() as folder:
         base = _new_project(Path(folder) / "base")
-        for name in ("__default__", "submission"):
+        for name in BEFORE:
             _finish(base, name)
         references = {}
         for name in names:
@@ -94,6 +88,7 @@ def interrupt(end: float, seed: int) -> tuple[list[dict[str, Any]], list[dict[st
             references[name] = (_digests(reference), time.monotonic() - started)
             shutil.rmtree(reference)
             memory.append({"pipeline": name, "peak_gb": peak})
+            _store("memory_sample", memory)
             counts[name] = {"fault": f"interrupted `{name}`", "killed": 0, "refused": 0, "over": 0}
         while True:
             for name, (wanted, duration) in references.items():
@@ -105,10 +100,9 @@ def interrupt(end: float, seed: int) -> tuple[list[dict[str, Any]], list[dict[st
                     _compare(_digests(project), wanted, name)
                     shutil.rmtree(project)
                 print(counts[name], flush=True)
-                if time.monotonic() > end and all(
-                    row["killed"] + row["refused"] + row["over"] for row in counts.values()
-                ):
-                    return list(counts.values()), memory
+                _store("interruptions", list(counts.values()))
+                if time.monotonic() > end:
+                    return
 
 
 def memory(raw_data: Path) -> None:
@@ -335,22 +329,25 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("faults")
-    command.add_argument("--seconds", type=float, default=600)
+    command = commands.add_parser("damage")
     command.add_argument("--mutations", type=int, default=1000)
     command.add_argument("--seed", type=int, default=0)
+    command = commands.add_parser("interrupt")
+    command.add_argument("--seconds", type=float, default=600)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--pipelines", nargs="*", default=[])
     command = commands.add_parser("memory")
     command.add_argument("--raw-data", type=Path, required=True)
     commands.add_parser("tables")
     arguments = parser.parse_args()
     match arguments.command:
-        case "faults":
-            faults(arguments.seconds, arguments.mutations, arguments.seed)
+        case "damage":
+            damage(arguments.mutations, arguments.seed)
+        case "interrupt":
+            interrupt(arguments.seconds, arguments.seed, arguments.pipelines)
         case "memory":
             memory(arguments.raw_data.resolve())
-            tables()
-        case "tables":
-            tables()
+    tables()
 
 
 if __name__ == "__main__":

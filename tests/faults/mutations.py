@@ -37,7 +37,7 @@ from cifar100_transfer.training.checkpoint import (
     load_resume_point,
     save_resume_point,
 )
-from tests.test_hooks import REGISTERED, check
+from tests.test_hooks import REGISTERED
 
 SLOW_S = 5
 
@@ -259,7 +259,6 @@ def _read_parameters(path: Path) -> str:
     values, origin = hooks._read_parameters(context)
     hooks.check_names(values, REGISTERED, origin)
     hooks.check_values(values, REGISTERED, origin)
-    check(dict(values))
     return "accepted"
 
 
