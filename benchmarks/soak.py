@@ -7,9 +7,9 @@
 
 `damage` damages files of every kind. `interrupt` kills every registered pipeline at random moments
 and refuses it files beyond random sizes, on the embedded data; after each it runs the pipeline
-again and compares what came out with a run that nothing happened to. `memory` measures the peak memory of
-the pipelines on the official images. Each stores its rows in docs/results/faults as it goes; at the
-end they are written into docs/faults.md, which `tables` alone does, too.
+again and compares what came out with a run that nothing happened to. `memory` measures the peak
+memory of the pipelines on the official images. Each stores its rows in docs/results/faults as it
+goes; at the end they are written into docs/faults.md, which `tables` alone does, too.
 """
 
 import argparse
