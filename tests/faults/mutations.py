@@ -165,7 +165,8 @@ _IDENTITY = identify({"training": {"epochs": 3}})
 
 def _make_resume_point(folder: Path) -> Path:
     state = _classifier().state_dict()
-    save_resume_point(folder, ResumePoint(_IDENTITY, 1, state, {"state": {}}, None, [{"epoch": 1}]))
+    past = [{"epoch": 1}]
+    save_resume_point(folder, ResumePoint(_IDENTITY, 1, state, {"state": {}}, None, None, past))
     return folder / "resume.pt"
 
 
