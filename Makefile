@@ -9,13 +9,17 @@ READY := $(VENV)/.ready
 # Environment of the graph: `make viz ENV=sample` previews what `make demo` has made.
 ENV ?= local
 
-.PHONY: demo test lint docs viz viz-static clean
+.PHONY: demo test soak lint docs viz viz-static clean
 
 demo: $(READY) ## Train all models on the embedded data and compare them (under three minutes)
 	$(BIN)/kedro run --env=sample
 
 test: $(READY) ## Run all tests and measure their coverage
 	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-fail-under=90
+
+soak: $(READY) ## Damage files and kill pipelines at random for ten minutes (docs/faults.md)
+	$(BIN)/python benchmarks/soak.py damage
+	$(BIN)/python benchmarks/soak.py interrupt
 
 lint: $(READY) ## Check style, types and the doors between the rooms
 	$(BIN)/ruff check .

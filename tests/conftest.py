@@ -9,6 +9,9 @@ import torch
 
 from cifar100_transfer.data import ImageSet
 
+# Kedro's telemetry would look for a network in every test that runs a pipeline.
+os.environ["DO_NOT_TRACK"] = "1"
+
 ROOT = Path(__file__).resolve().parent.parent
 
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -1,6 +1,7 @@
 """What happens around a run: parameters are checked, missing inputs made, errors made readable."""
 
 import difflib
+import errno
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from cifar100_transfer.config import (
     ScreeningConfig,
     SearchConfig,
 )
-from cifar100_transfer.datasets import FolderDataset
+from cifar100_transfer.datasets import ArtifactDataset, FolderDataset
 from cifar100_transfer.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -46,16 +47,31 @@ def fail(error: Exception) -> NoReturn:
     raise click.ClickException(str(error)) from error
 
 
+# What a file system refuses for reasons that lie with the machine and its user.
+_REFUSALS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
+
+
 class ErrorHooks:
     """Prints errors that the user can mend as one line, without a traceback."""
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
-        """Look for a `UserError` among the causes of what stopped the run."""
+        """Look for a `UserError`, or a refusal of the file system, among the causes."""
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, UserError):
                 fail(cause)
+            if isinstance(cause, OSError) and cause.errno in _REFUSALS:
+                fail(
+                    UserError(
+                        f"{cause.filename or 'a file'}: {cause.strerror}: mend that and run again; "
+                        f"what was finished is kept"
+                    )
+                )
             cause = cause.__cause__
 
 
@@ -243,8 +259,9 @@ class PreflightHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Catalog
     ) -> None:
-        """Check device and architectures, then make inputs that another pipeline makes."""
+        """Check clock, device and architectures, then make inputs another pipeline makes."""
         try:
+            _check_clock(pipeline, catalog, run_params["run_id"])
             _check_machine(pipeline, catalog)
             _check_datasets(pipeline, catalog)
         except UserError as error:
@@ -283,6 +300,21 @@ def _type_parameters(pipeline: Pipeline, catalog: Catalog) -> None:
     """Put typed models in the place of a pipeline's plain parameters, as Kedro does for a run."""
     for name, model in parameter_types({"": pipeline}).items():
         catalog[f"params:{name}"] = model.model_validate(catalog.load(f"params:{name}"))
+
+
+def _check_clock(pipeline: Pipeline, catalog: Catalog, version: str) -> None:
+    """Refuse to store results under a version that would be older than what is stored.
+
+    Versions are times, and the newest is loaded: after a clock went back, later runs would go on
+    with old results as if they were new.
+    """
+    for name in sorted(pipeline.all_outputs()):
+        dataset = catalog.get(name)
+        if isinstance(dataset, ArtifactDataset) and (newest := dataset.newest_version()) > version:
+            raise UserError(
+                f"'{name}' has a version of {newest}, and by this machine's clock it is {version}: "
+                f"set the clock right, or remove that version from {dataset.folder}"
+            )
 
 
 def _check_machine(pipeline: Pipeline, catalog: Catalog) -> None:

@@ -37,8 +37,10 @@ def atomic_path(destination: Path) -> Iterator[Path]:
         sync(temporary)
         temporary.replace(destination)
         sync(destination.parent)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, name):
+            error.filename = str(destination)  # the name that the user knows
         raise
 
 

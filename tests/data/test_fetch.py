@@ -1,5 +1,6 @@
 """Downloads from a server on this machine that behaves, and misbehaves, as told."""
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -33,6 +34,11 @@ class Server:
     cuts: list[int | None] = field(default_factory=list)
     announced: int | None = None
     stalls: bool = False
+    # Bytes after which the first answer stalls.
+    stalls_after: int | None = None
+    endless: bool = False
+    # Where the first requests are sent on to.
+    redirects: list[str] = field(default_factory=list)
     requests: list[str | None] = field(default_factory=list)
 
 
@@ -46,9 +52,20 @@ class Handler(BaseHTTPRequestHandler):
         if state.stalls:
             RELEASED.wait(10)
             return
+        if state.redirects:
+            self.send_response(302)
+            self.send_header("Location", state.redirects.pop(0))
+            self.end_headers()
+            return
         if state.status != 200:
             self.send_error(state.status)
             return
+        if state.endless:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):  # the client goes away
+                while True:
+                    self.wfile.write(CONTENT)
         start = 0
         if asked and state.understands_range:
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
@@ -60,6 +77,10 @@ class Handler(BaseHTTPRequestHandler):
         length = len(body) if state.announced is None else state.announced
         self.send_header("Content-Length", str(length))
         self.end_headers()
+        if state.stalls_after is not None and len(state.requests) == 1:
+            self.wfile.write(body[: state.stalls_after])
+            RELEASED.wait(10)
+            return
         cut = state.cuts.pop(0) if state.cuts else None
         self.wfile.write(body if cut is None else body[:cut])
 
@@ -220,3 +241,57 @@ def test_a_file_in_place_of_the_folder_is_a_user_error(server: Server, tmp_path:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(UserError, match=r"file.*Ask a neighbour"):
         fetch(server.url, tmp_path / "file" / "x.tar.gz", DIGEST, ADVICE)
+
+
+def test_a_connection_that_stalls_half_way_is_resumed(
+    server: Server, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_module, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(fetch_module, "CHUNK_BYTES", 100)
+    server.stalls_after = 1000
+    fetch(server.url, destination, DIGEST, ADVICE)
+    assert destination.read_bytes() == CONTENT
+    assert server.requests == [None, "bytes=1000-"]
+
+
+def test_a_page_instead_of_the_file_is_refused_and_deleted(
+    server: Server, destination: Path
+) -> None:
+    server.content = b"<!DOCTYPE html><html><body>Please log in</body></html>"
+    with pytest.raises(UserError, match=r"instead of.*it was deleted\. Ask a neighbour"):
+        fetch(server.url, destination, DIGEST, ADVICE)
+    assert list(destination.parent.iterdir()) == []
+
+
+def test_a_redirect_is_followed(server: Server, destination: Path) -> None:
+    server.redirects = [f"{server.url}/elsewhere"]
+    fetch(server.url, destination, DIGEST, ADVICE)
+    assert destination.read_bytes() == CONTENT
+
+
+def test_redirects_in_a_circle_are_given_up(server: Server, destination: Path) -> None:
+    server.redirects = [server.url] * 99
+    with pytest.raises(UserError, match=r"answered 302 .*Ask a neighbour"):
+        fetch(server.url, destination, DIGEST, ADVICE)
+    assert not destination.exists()
+
+
+def test_a_redirect_to_a_file_of_this_machine_is_not_followed(
+    server: Server, destination: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_bytes(CONTENT)
+    server.redirects = [f"file://{tmp_path}/secret"]
+    with pytest.raises(UserError, match=r"answered 302 .*Ask a neighbour"):
+        fetch(server.url, destination, DIGEST, ADVICE)
+    assert not destination.exists()
+
+
+def test_an_endless_answer_does_not_fill_the_disk(
+    server: Server, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_module, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(fetch_module, "CHUNK_BYTES", 1000)
+    server.endless = True
+    with pytest.raises(UserError, match=r"sends more than 100,000 bytes; they were deleted"):
+        fetch(server.url, destination, DIGEST, ADVICE)
+    assert list(destination.parent.iterdir()) == []

@@ -37,7 +37,7 @@ from cifar100_transfer.training.checkpoint import (
     load_resume_point,
     save_resume_point,
 )
-from tests.test_hooks import REGISTERED, check
+from tests.test_hooks import REGISTERED
 
 SLOW_S = 5
 
@@ -165,7 +165,8 @@ _IDENTITY = identify({"training": {"epochs": 3}})
 
 def _make_resume_point(folder: Path) -> Path:
     state = _classifier().state_dict()
-    save_resume_point(folder, ResumePoint(_IDENTITY, 1, state, {"state": {}}, None, [{"epoch": 1}]))
+    past = [{"epoch": 1}]
+    save_resume_point(folder, ResumePoint(_IDENTITY, 1, state, {"state": {}}, None, None, past))
     return folder / "resume.pt"
 
 
@@ -259,7 +260,6 @@ def _read_parameters(path: Path) -> str:
     values, origin = hooks._read_parameters(context)
     hooks.check_names(values, REGISTERED, origin)
     hooks.check_values(values, REGISTERED, origin)
-    check(dict(values))
     return "accepted"
 
 

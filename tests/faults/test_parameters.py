@@ -65,7 +65,8 @@ def wrong_values(schema: dict[str, Any]) -> list[Any]:
         wrong.append(1.5)
     if kind == "array":
         wrong += ["plain", *([[]] if schema.get("minItems") else [])]
-        wrong += [[value] for value in wrong_values(schema["items"])]
+        if "items" in schema:  # else it has entries of different types
+            wrong += [[value] for value in wrong_values(schema["items"])]
     return wrong
 
 

@@ -87,7 +87,7 @@ def swap_channels(_: Classifier, images: ImageSet) -> ImageSet:
 
 
 def forget_to_normalise(classifier: Classifier, images: ImageSet) -> ImageSet:
-    classifier.preprocess = lambda batch: batch.float()  # type: ignore[method-assign]
+    classifier.preprocess = lambda batch, *_: batch.float()  # type: ignore[method-assign]
     return images
 
 

@@ -29,6 +29,7 @@ def point(epoch: int = 2) -> ResumePoint:
         epoch=epoch,
         weights={"weight": torch.arange(4.0)},
         optimizer={"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1}]},
+        average={"shadow": {"weight": torch.zeros(4)}},
         best_weights={"weight": torch.ones(4)},
         history=[{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}][:epoch],
     )
@@ -41,7 +42,7 @@ def plain(values: Any) -> Any:
     return values.tolist() if isinstance(values, torch.Tensor) else values
 
 
-@pytest.mark.parametrize("stored", [point(), replace(point(), best_weights=None)])
+@pytest.mark.parametrize("stored", [point(), replace(point(), average=None, best_weights=None)])
 def test_a_resume_point_comes_back(
     tmp_path: Path, stored: ResumePoint, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 30
 ATTEMPTS = 4
 CHUNK_BYTES = 1 << 20
+MAX_BYTES = 1 << 30  # six times the largest file there is to fetch
 
 
 def file_digest(path: Path, algorithm: str) -> str:
@@ -56,10 +57,16 @@ def fetch(url: str, destination: Path, digest: str, advice: str) -> Path:
         try:
             _append(url, part)
             break
+        except _TooLongError as error:
+            part.unlink()
+            raise UserError(
+                f"{url} sends more than {MAX_BYTES:,} bytes; they were deleted. {advice}"
+            ) from error
         except urllib.error.HTTPError as error:
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and part.exists():
                 break  # everything was there already; the digest decides
-            raise UserError(f"{url} answered {error.code} {error.reason}. {advice}") from error
+            reason = " ".join(str(error.reason).split())  # of a circle it takes three lines
+            raise UserError(f"{url} answered {error.code} {reason}. {advice}") from error
         except (OSError, http.client.HTTPException) as error:
             problem = error
             logger.warning("Download of %s broke off (%s)", url, error)
@@ -69,6 +76,10 @@ def fetch(url: str, destination: Path, digest: str, advice: str) -> Path:
         raise UserError(f"{url} can't be fetched ({problem}). {advice}") from problem
     _accept(part, destination, url, digest, advice)
     return destination
+
+
+class _TooLongError(Exception):
+    """The server sends more than any file has that this project needs."""
 
 
 def _append(url: str, part: Path) -> None:
@@ -93,6 +104,8 @@ def _append(url: str, part: Path) -> None:
             while chunk := response.read(CHUNK_BYTES):
                 file.write(chunk)
                 received += len(chunk)
+                if file.tell() > MAX_BYTES:
+                    raise _TooLongError
                 bar.update(len(chunk))
     if expected is not None and received < expected:
         raise http.client.IncompleteRead(b"", expected - received)

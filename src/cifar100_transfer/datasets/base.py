@@ -1,5 +1,6 @@
 """What all stored artifacts have in common."""
 
+import hashlib
 from abc import abstractmethod
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
@@ -30,6 +31,9 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
     ) -> None:
         super().__init__(filepath=PurePosixPath(filepath), version=version)
         self.metadata = metadata
+        self._saved: Path | None = None
+        self._stamp: tuple[int, ...] = ()
+        self._digest = ""
 
     @abstractmethod
     def read(self, path: Path) -> Artifact:
@@ -40,25 +44,34 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
         """Write the artifact to a file, atomically."""
 
     def load(self) -> Artifact:
-        """Load the newest version, or the one that was asked for."""
+        """Load what this run has stored, else the newest version or the one asked for."""
         return self.read(self.load_path())
 
     def save(self, data: Artifact) -> None:
         """Store a new version."""
-        self.write(data, Path(self._get_save_path()))
+        path = Path(self._get_save_path())
+        self.write(data, path)
+        # Another run may store its own meanwhile: its results must not mix with these.
+        self._saved = path
+        self._stamp, self._digest = _stamp(path), _digest(path)
 
     def load_path(self) -> Path:
         """Return the file that `load` reads.
 
         Raises:
-            UserError: nothing has been stored yet.
+            UserError: nothing has been stored yet, or what this run stored was replaced.
         """
         try:
-            path = Path(self._get_load_path())
+            path = self._saved or Path(self._get_load_path())
         except VersionNotFoundError:
             path = Path(self._filepath)
         if not path.is_file():
             raise UserError(f"{self._filepath} does not exist yet: run the pipeline that makes it")
+        if self._saved and _stamp(path) != self._stamp and _digest(path) != self._digest:
+            raise UserError(
+                f"{path} was replaced by another run, with other content: let runs that differ in "
+                f"their data follow one another, or give each a data_root of its own"
+            )
         return path
 
     def files(self) -> list[Path]:
@@ -70,6 +83,15 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
         """The folder that holds the file, or its versions."""
         return Path(self._filepath).parent
 
+    def newest_version(self) -> str:
+        """Return the newest version there is; empty if there is none, or versions are not kept."""
+        name = Path(self._filepath).name
+        if self._version is None:
+            return ""
+        return max(
+            (path.parent.name for path in Path(self._filepath).glob(f"*/{name}")), default=""
+        )
+
     def _exists(self) -> bool:
         try:
             return Path(self._get_load_path()).is_file()
@@ -78,3 +100,13 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath, "version": self._version}
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
