@@ -34,12 +34,13 @@ def train_classifier(
     import pandas as pd
 
     from cifar100_transfer.models import choose_device, choose_precision, count_flops
-    from cifar100_transfer.training import build_classifier, train
+    from cifar100_transfer.training import build_classifier, train_on_devices
     from cifar100_transfer.training.suspicion import warn_at_chance
 
     device = choose_device(compute.device)
     classifier = build_classifier(train_set, normalization, model, training, pretrained_weights)
-    result = train(
+    result = train_on_devices(
+        compute.devices,
         classifier,
         train_set,
         validation_set,
