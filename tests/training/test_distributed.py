@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.multiprocessing.errors.error_handler import ErrorHandler
 
 from cifar100_transfer.config import (
     AugmentationConfig,
@@ -85,3 +87,35 @@ def test_more_devices_than_there_are_is_refused(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match=r"compute\.devices=2: there are fewer devices .* cuda"):
         train_on_devices(2, build(sets[0]), *sets, CONFIG, torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "said"),
+    [
+        (UserError("mend: me"), UserError, "^mend: me$"),
+        (RuntimeError("a bug"), ChildFailedError, "training FAILED"),
+    ],
+)
+def test_what_a_process_raises_ends_the_whole(
+    sets: Sets,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: Exception,
+    expected: type[Exception],
+    said: str,
+) -> None:
+    """As the launcher hands it over, by way of a file."""
+    file = tmp_path / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(file))
+
+    def launch(*_: object) -> Callable[..., None]:
+        def run(*_: object) -> None:
+            ErrorHandler().record_exception(raised)
+            failure = ProcessFailure(local_rank=0, pid=1, exitcode=1, error_file=str(file))
+            raise ChildFailedError("training", {0: failure})
+
+        return run
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launch)
+    with pytest.raises(expected, match=said):
+        train_on_devices(2, build(sets[0]), *sets, CONFIG, CPU)

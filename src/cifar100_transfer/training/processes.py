@@ -63,7 +63,11 @@ def run_in_processes(
         elastic_launch(config, _join)(device.type, threads, function, arguments)
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
-        kind, _, message = failure.message.partition(": ")
+        # Typed as a string, but a dictionary with type and message in one entry where the process
+        # raised something.
+        found: Any = failure.message
+        raised = found["message"] if isinstance(found, dict) else ""
+        kind, _, message = raised.partition(": ")
         if kind == UserError.__name__:
             raise UserError(message) from error
         raise
