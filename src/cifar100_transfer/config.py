@@ -52,7 +52,7 @@ class ComputeConfig(Settings):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32",
-        description="Of training steps; `auto` takes bfloat16 where the hardware has matrix units "
+        description="Of training steps; `auto` takes bfloat16 where the hardware has instructions "
         "for it. Weights stay float32.",
     )
     compile: bool = Field(
