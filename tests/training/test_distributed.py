@@ -17,7 +17,7 @@ from cifar100_transfer.config import (
 from cifar100_transfer.data import ImageSet, channel_statistics
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier
-from cifar100_transfer.training import build_classifier, processes, train
+from cifar100_transfer.training import EpochRecord, build_classifier, processes, train
 from cifar100_transfer.training.distributed import train_on_devices
 from tests.training.tiny import Sets, recipe, results
 
@@ -52,10 +52,12 @@ def build(images: ImageSet) -> Classifier:
 
 def test_two_processes_train_what_one_does(sets: Sets, tmp_path: Path) -> None:
     alone = train(build(sets[0]), *sets, CONFIG)
-    together = train_on_devices(2, build(sets[0]), *sets, CONFIG, CPU, tmp_path)
+    seen: list[EpochRecord] = []
+    together = train_on_devices(2, build(sets[0]), *sets, CONFIG, CPU, tmp_path, seen.append)
     for found, expected in zip(results(together), results(alone), strict=True):
         assert found == pytest.approx(expected, abs=1e-4)
     assert list(tmp_path.iterdir()), "the first process stores resume points"
+    assert seen == together.history
 
 
 def test_one_device_needs_no_further_process(sets: Sets) -> None:

@@ -27,6 +27,13 @@ def check_training(
         )
     if validation_set.class_names != train_set.class_names:
         raise UserError("training and validation images have different classes")
+    present = set(train_set.labels.tolist())
+    absent = [name for label, name in enumerate(train_set.class_names) if label not in present]
+    if absent:
+        raise UserError(
+            f"there is no training image of {len(absent)} classes ({', '.join(absent[:3])}"
+            f"{', …' if len(absent) > 3 else ''}): train on images of every class"
+        )
     if len(validation_set) == 0:
         raise UserError("the validation set is empty: raise split.validation_share")
     _check_batches(classifier, len(train_set), config, devices)

@@ -5,6 +5,7 @@ gradients. Every process draws the same epoch plan and takes its share of each b
 of the whole are those of one process. The pipeline around the training runs once.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +30,7 @@ def train_on_devices(
     config: TrainingConfig,
     device: torch.device,
     resume_folder: Path | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
     precision: torch.dtype = torch.float32,
     compile_network: bool = False,
 ) -> TrainingResult:
@@ -45,6 +47,7 @@ def train_on_devices(
         config: as for `train`; `batch_size` is that of all devices together.
         device: of which kind; the GPUs 0, 1, … or processes on the CPU.
         resume_folder: as for `train`; a resume point holds for one number of devices.
+        on_epoch: as for `train`; with several devices, called for all epochs at the end.
         precision: as for `train`.
         compile_network: as for `train`.
 
@@ -54,7 +57,14 @@ def train_on_devices(
     options: dict[str, Any] = {"precision": precision, "compile_network": compile_network}
     if devices == 1:
         return train(
-            classifier, train_set, validation_set, config, device, resume_folder, **options
+            classifier,
+            train_set,
+            validation_set,
+            config,
+            device,
+            resume_folder,
+            on_epoch,
+            **options,
         )
     check_training(classifier, train_set, validation_set, config, devices)
     with TemporaryDirectory() as folder:
@@ -73,6 +83,8 @@ def train_on_devices(
         result = torch.load(Path(folder, "result.pt"), weights_only=True)
     classifier.load_state_dict(result["classifier"])
     history = [EpochRecord(**record) for record in result["history"]]
+    for record in history if on_epoch else []:
+        on_epoch(record)
     return TrainingResult(classifier.cpu().eval(), history)
 
 
