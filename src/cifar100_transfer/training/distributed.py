@@ -56,16 +56,8 @@ def train_on_devices(
     """
     options: dict[str, Any] = {"precision": precision, "compile_network": compile_network}
     if devices == 1:
-        return train(
-            classifier,
-            train_set,
-            validation_set,
-            config,
-            device,
-            resume_folder,
-            on_epoch,
-            **options,
-        )
+        sets = train_set, validation_set
+        return train(classifier, *sets, config, device, resume_folder, on_epoch, **options)
     check_training(classifier, train_set, validation_set, config, devices)
     with TemporaryDirectory() as folder:
         # Through files that every process maps into its memory: one copy of the images for all.
@@ -83,8 +75,9 @@ def train_on_devices(
         result = torch.load(Path(folder, "result.pt"), weights_only=True)
     classifier.load_state_dict(result["classifier"])
     history = [EpochRecord(**record) for record in result["history"]]
-    for record in history if on_epoch else []:
-        on_epoch(record)
+    if on_epoch:
+        for record in history:
+            on_epoch(record)
     return TrainingResult(classifier.cpu().eval(), history)
 
 
