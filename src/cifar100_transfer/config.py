@@ -44,9 +44,15 @@ class ComputeConfig(Settings):
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="`auto` takes a CUDA GPU, else Apple's MPS, else the CPU.",
     )
+    devices: int = Field(
+        1,
+        ge=1,
+        description="Devices that share every training batch, each in a process of its own: the "
+        "first GPUs of this machine, or shares of its CPU threads.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32",
-        description="Of training steps; `auto` takes bfloat16 where the hardware has matrix units "
+        description="Of training steps; `auto` takes bfloat16 where the hardware has instructions "
         "for it. Weights stay float32.",
     )
     compile: bool = Field(

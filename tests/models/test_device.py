@@ -40,6 +40,8 @@ def test_the_device_is_there_or_named(
         ("auto", "cuda", True, torch.bfloat16),
         ("auto", "cuda", False, torch.float32),
         ("auto", "cpu", True, torch.bfloat16),
+        ("auto", "cpu", "avx512_bf16", torch.bfloat16),
+        ("auto", "cpu", "avx512_vnni", torch.float32),
         ("auto", "cpu", False, torch.float32),
         ("auto", "mps", True, torch.float32),
         ("bfloat16", "cpu", False, torch.bfloat16),
@@ -47,11 +49,16 @@ def test_the_device_is_there_or_named(
     ],
 )
 def test_bfloat16_is_taken_where_the_hardware_has_units_for_it(
-    monkeypatch: pytest.MonkeyPatch, name: str, device: str, units: bool, expected: torch.dtype
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    device: str,
+    units: bool | str,
+    expected: torch.dtype,
 ) -> None:
     def supported(including_emulation: bool) -> bool:
-        return units or including_emulation
+        return bool(units) or including_emulation
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": units})
+    instructions = {units: True} if isinstance(units, str) else {"amx_bf16": units}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
     assert choose_precision(name, torch.device(device)) == expected

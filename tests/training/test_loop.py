@@ -182,6 +182,12 @@ def test_a_single_image_cannot_be_batch_normalised(sets: tuple[ImageSet, ImageSe
     assert run(sets, recipe(batch_size=59, epochs=1)).history  # nothing is normalised here
 
 
+def test_a_class_without_training_images_is_named(sets: tuple[ImageSet, ImageSet]) -> None:
+    without = sets[0].subset((sets[0].labels != 2).nonzero().squeeze(1))
+    with pytest.raises(UserError, match=r"no training image of 1 classes \(class_002\)"):
+        run((without, sets[1]), recipe())
+
+
 def test_an_empty_validation_set_is_refused(sets: tuple[ImageSet, ImageSet]) -> None:
     empty = sets[1].subset(torch.arange(0))
     with pytest.raises(UserError, match=r"validation set is empty: raise split\.validation_share"):

@@ -35,8 +35,8 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """Turn the parameter `compute.precision` into a data type for training steps.
 
     Args:
-        name: `auto`, `float32` or `bfloat16`. `auto` takes bfloat16 on hardware with matrix units
-            for it: CUDA GPUs since Ampere, and CPUs with AMX.
+        name: `auto`, `float32` or `bfloat16`. `auto` takes bfloat16 on hardware with instructions
+            for it: CUDA GPUs since Ampere, and CPUs with AMX or AVX512_BF16.
         device: where training computes.
     """
     if name != "auto":
@@ -44,5 +44,6 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+        has = torch.cpu.get_capabilities()
+        fast = device.type == "cpu" and bool(has.get("amx_bf16") or has.get("avx512_bf16"))
     return torch.bfloat16 if fast else torch.float32

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .build import build_classifier
+    from .distributed import train_on_devices
     from .loop import EpochRecord, TrainingResult, train
 
 _HOMES = {
@@ -15,9 +16,10 @@ _HOMES = {
     "EpochRecord": "loop",
     "TrainingResult": "loop",
     "train": "loop",
+    "train_on_devices": "distributed",
 }
 
-__all__ = ["EpochRecord", "TrainingResult", "build_classifier", "train"]
+__all__ = ["EpochRecord", "TrainingResult", "build_classifier", "train", "train_on_devices"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,9 +13,13 @@ from .optimization import batch_norms
 
 
 def check_training(
-    classifier: Classifier, train_set: ImageSet, validation_set: ImageSet, config: TrainingConfig
+    classifier: Classifier,
+    train_set: ImageSet,
+    validation_set: ImageSet,
+    config: TrainingConfig,
+    devices: int,
 ) -> None:
-    """Raise a `UserError` if classifier, sets and recipe don't fit together."""
+    """Raise a `UserError` if classifier, sets, recipe and devices don't fit together."""
     if classifier.spec.class_names != train_set.class_names:
         raise UserError(
             f"the classifier has {len(classifier.spec.class_names)} classes and the training "
@@ -23,29 +27,45 @@ def check_training(
         )
     if validation_set.class_names != train_set.class_names:
         raise UserError("training and validation images have different classes")
+    present = set(train_set.labels.tolist())
+    absent = [name for label, name in enumerate(train_set.class_names) if label not in present]
+    if absent:
+        raise UserError(
+            f"there is no training image of {len(absent)} classes ({', '.join(absent[:3])}"
+            f"{', …' if len(absent) > 3 else ''}): train on images of every class"
+        )
     if len(validation_set) == 0:
         raise UserError("the validation set is empty: raise split.validation_share")
-    _check_batches(classifier, len(train_set), config)
+    _check_batches(classifier, len(train_set), config, devices)
     for _, size in config.progressive_sizes:
         _check_size(classifier, size)
 
 
-def part_size(config: TrainingConfig) -> int:
-    """Return how many images pass the network together: a batch, or the parts it is cut into."""
-    return math.ceil(config.batch_size / config.accumulation_steps)
+def part_size(config: TrainingConfig, devices: int) -> int:
+    """Return how many images pass the network together: a device's part of a batch, or of that."""
+    return math.ceil(math.ceil(config.batch_size / devices) / config.accumulation_steps)
 
 
-def _check_batches(classifier: Classifier, images: int, config: TrainingConfig) -> None:
+def _check_batches(
+    classifier: Classifier, images: int, config: TrainingConfig, devices: int
+) -> None:
     if config.batch_size > images:
         raise UserError(
             f"training.batch_size={config.batch_size} is larger than the training set "
             f"({images} images): make it smaller"
         )
-    part = part_size(config)
     batches = {config.batch_size, images % config.batch_size or config.batch_size}
-    sizes = {size for batch in batches for size in (min(batch, part), batch % part)}
+    if min(batches) < devices:
+        raise UserError(
+            f"training.batch_size={config.batch_size} leaves a batch of {min(batches)} of {images} "
+            f"images, too few for compute.devices={devices}: change it"
+        )
+    part = part_size(config, devices)
+    shares = {share for batch in batches for share in (batch // devices, -(-batch // devices))}
+    sizes = {size for share in shares for size in (min(share, part), share % part)}
     if 1 in sizes and batch_norms(classifier):
-        parts = f" in {config.accumulation_steps} parts" if config.accumulation_steps > 1 else ""
+        several = config.accumulation_steps > 1
+        parts = f" in {config.accumulation_steps} parts" if several else ""
         raise UserError(
             f"training.batch_size={config.batch_size}{parts} leaves one image of {images} alone, "
             f"which batch normalisation can't take: change it by one"

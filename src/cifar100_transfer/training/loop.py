@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ from .batches import ResidentBatches
 from .checkpoint import ResumePoint, digest, identify, load_resume_point, save_resume_point
 from .checks import check_training
 from .optimization import Optimizer
+from .processes import process_count, process_rank
 from .steps import Engine, not_finite, train_epoch
 
 logger = logging.getLogger(__name__)
@@ -131,11 +132,11 @@ def train(
         UserError: the sets and the recipe don't fit together, or the loss is no longer finite.
     """
     device = device or torch.device("cpu")
-    check_training(classifier, train_set, validation_set, config)
+    check_training(classifier, train_set, validation_set, config, process_count())
     classifier.to(device)
     engine = Engine(
         classifier=classifier,
-        forward=_compiled(classifier) if compile_network else classifier,
+        network=_compiled(classifier) if compile_network else classifier,
         batches=ResidentBatches(train_set, config.augmentation, config.batch_size, device),
         optimizer=Optimizer(classifier.network, config.optimizer),
         average=Average.of(classifier, config.averaging),
@@ -152,6 +153,7 @@ def train(
             "device": device.type,
             "precision": str(precision),
             "compiled": compile_network,
+            "devices": process_count(),
             "initial weights": digest(*classifier.state_dict().values()),
             "training images": digest(train_set.images, train_set.labels),
             "validation images": digest(validation_set.images, validation_set.labels),
@@ -161,9 +163,13 @@ def train(
         _restore(engine, point)
         best_weights = point.best_weights or copy.deepcopy(engine.judged.state_dict())
         history = [EpochRecord(**record) for record in point.history]
-    on_terminal = sys.stderr.isatty()
+    is_first = process_rank() == 0  # of several that train together, the one that writes
+    on_terminal = sys.stderr.isatty() and is_first
     with tqdm(
-        total=config.epochs, initial=len(history), unit="epoch", disable=not on_terminal
+        total=config.epochs,
+        initial=len(history),
+        unit="epoch",
+        disable=not on_terminal,
     ) as bar:
         while not _is_finished(history, config):
             epoch = len(history) + 1
@@ -172,7 +178,7 @@ def train(
             if is_best:
                 best_weights = copy.deepcopy(engine.judged.state_dict())
             history.append(record)
-            if resume_folder:
+            if resume_folder and is_first:
                 save_resume_point(
                     resume_folder,
                     ResumePoint(
@@ -187,7 +193,7 @@ def train(
                 )
             bar.set_postfix_str(_describe(record))
             bar.update()
-            if not on_terminal:
+            if is_first and not on_terminal:
                 logger.info("epoch %d/%d: %s", epoch, config.epochs, _describe(record))
             if on_epoch:
                 on_epoch(record)
@@ -196,13 +202,12 @@ def train(
     return TrainingResult(classifier.cpu().eval(), history)
 
 
-def _compiled(classifier: Classifier) -> Callable[..., torch.Tensor]:
+def _compiled(classifier: Classifier) -> nn.Module:
     """Compile the forward pass; a CUDA GPU replays it from CUDA graphs."""
     on_cuda = classifier.mean.device.type == "cuda"
     # Batches come in two sizes at most, and images in few: each is worth kernels of its own.
-    return torch.compile(
-        classifier, dynamic=False, mode="reduce-overhead" if on_cuda else "default"
-    )
+    mode = "reduce-overhead" if on_cuda else "default"
+    return cast(nn.Module, torch.compile(classifier, dynamic=False, mode=mode))
 
 
 def _restore(engine: Engine, point: ResumePoint) -> None:

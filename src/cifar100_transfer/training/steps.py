@@ -1,11 +1,10 @@
 """The steps of one epoch."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cifar100_transfer.config import TrainingConfig
 from cifar100_transfer.errors import UserError
@@ -17,6 +16,15 @@ from .checks import part_size
 from .objective import batch_loss, hits
 from .optimization import Optimizer, ascended, batch_norms, learning_rate_factor
 from .parameter_groups import head_parameters
+from .processes import (
+    add_over_processes,
+    parallel,
+    process_count,
+    process_rank,
+    share,
+    take_from_first,
+    without_averaging,
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ class Engine:
 
     Attributes:
         classifier: is trained; on its device, with weights in float32.
-        forward: what computes its logits: the classifier itself, or it compiled.
+        network: what computes its logits: the classifier itself, or it compiled.
         batches: of the training images, on the same device.
         optimizer: over the classifier's parameters.
         average: of the classifier's weights, if the recipe asks for one.
@@ -34,7 +42,7 @@ class Engine:
     """
 
     classifier: Classifier
-    forward: Callable[[Tensor, tuple[int, int] | None], Tensor]
+    network: nn.Module
     batches: ResidentBatches
     optimizer: Optimizer
     average: Average | None
@@ -61,9 +69,11 @@ def train_epoch(engine: Engine, epoch: int) -> tuple[float, float]:
         UserError: the loss of a step was not finite.
     """
     config, batches, optimizer = engine.config, engine.batches, engine.optimizer
-    # Dropout draws from the global generators; seeding them keeps the epoch a pure function.
-    torch.manual_seed(epoch_seed(config.seed, epoch))
+    # Dropout draws from the global generators; seeding them keeps the epoch a pure function. The
+    # seeds of further processes lie beyond those of the epochs.
+    torch.manual_seed(epoch_seed(config.seed, epoch + process_rank() * config.epochs))
     _set_mode(engine.classifier, frozen=epoch <= config.frozen_epochs)
+    network = parallel(engine.network)  # anew: it must know what is frozen
     size = training_size(config, epoch)
     device = engine.classifier.mean.device
     losses = torch.zeros(len(batches), device=device)
@@ -72,21 +82,26 @@ def train_epoch(engine: Engine, epoch: int) -> tuple[float, float]:
     for index, (images, targets) in enumerate(batches.epoch(config.seed, epoch)):
         optimizer.set_learning_rate(_rate_factor(config, epoch, index, len(batches)))
         optimizer.zero_grad()
-        loss, right = _add_gradients(engine, images, targets, size)
+        loss, right = _add_gradients(engine, network, images, targets, size)
         if config.optimizer.sam_radius:
             with ascended(engine.classifier.network, config.optimizer.sam_radius):
                 optimizer.zero_grad()
-                _add_gradients(engine, images, targets, size)
+                _add_gradients(engine, network, images, targets, size)
         optimizer.step()
         if engine.average and config.averaging.name == "ema":
             engine.average.update(engine.classifier)
         losses[index] = loss
         correct += right
         counts.append(len(targets))
+    # Each process tracked the statistics of its own part of the batches.
+    take_from_first(engine.classifier.buffers())
+    if engine.average:
+        take_from_first(engine.average.classifier.buffers())
     if engine.average and _in_swa(config, epoch):
         engine.average.update(engine.classifier)
         with autocast(engine):
             engine.average.reestimate_batch_norm(batches, config.seed, epoch)
+    losses, correct = add_over_processes(losses), add_over_processes(correct)
     return _mean_loss(losses.cpu(), counts, config, epoch), int(correct) / sum(counts)
 
 
@@ -132,29 +147,39 @@ def _rate_factor(config: TrainingConfig, epoch: int, index: int, steps: int) -> 
 
 
 def _add_gradients(
-    engine: Engine, images: Tensor, targets: Tensor, size: tuple[int, int] | None
+    engine: Engine,
+    network: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    size: tuple[int, int] | None,
 ) -> tuple[Tensor, Tensor]:
-    """Add a batch's gradients to those of the parameters, part by part.
+    """Add a batch's gradients to those of the parameters, part by part, over all processes.
 
     Args:
         engine: its classifier is in training mode.
+        network: `engine.network`, averaging gradients over the processes if there are several.
         images: [B, 3, H, W], or [views, B, 3, H, W] of several views of each image.
         targets: labels int64 [B], or shares of the classes float [B, classes].
         size: height and width that images are resized to; None: as at validation.
 
     Returns:
-        The batch's mean loss and its number of right answers, on the device.
+        What this process's part of the batch contributes to its mean loss, and its number of right
+        answers, on the device.
     """
     losses, right = [], []
-    parts = part_size(engine.config)
-    for part, wanted in zip(
-        torch.split(images, parts, -4), torch.split(targets, parts), strict=True
-    ):
-        with autocast(engine):
-            logits = engine.forward(part.flatten(0, -4), size)
-        logits = logits.float().view(*part.shape[:-3], -1)
-        loss = batch_loss(logits, wanted, engine.config) * (len(wanted) / len(targets))
-        torch.autograd.backward(loss)
+    count, processes = len(targets), process_count()
+    size_of_part = part_size(engine.config, processes)
+    parts = torch.split(share(images, -4), size_of_part, -4)
+    targets_of_parts = torch.split(share(targets), size_of_part)
+    for index, (part, wanted) in enumerate(zip(parts, targets_of_parts, strict=True)):
+        is_last = index == len(parts) - 1
+        with nullcontext() if is_last else without_averaging(network):
+            with autocast(engine):
+                logits = network(part.flatten(0, -4), size)
+            logits = logits.float().view(*part.shape[:-3], -1)
+            loss = batch_loss(logits, wanted, engine.config) * (len(wanted) / count)
+            # What is stepped on is the mean over the processes, not the sum.
+            torch.autograd.backward(loss * processes)
         losses.append(loss.detach())
         right.append(hits(logits.detach(), wanted))
     return torch.stack(losses).sum(), torch.stack(right).sum()

@@ -34,7 +34,7 @@ def train_classifier(
 
     from cifar100_transfer.models import choose_device, choose_precision, count_flops
     from cifar100_transfer.tracking import epoch_listener
-    from cifar100_transfer.training import EpochRecord, build_classifier, train
+    from cifar100_transfer.training import EpochRecord, build_classifier, train_on_devices
     from cifar100_transfer.training.suspicion import warn_at_chance
 
     device = choose_device(compute.device)
@@ -46,7 +46,8 @@ def train_classifier(
         if track:
             track(record)
 
-    result = train(
+    result = train_on_devices(
+        compute.devices,
         classifier,
         train_set,
         validation_set,

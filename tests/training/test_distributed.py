@@ -1,0 +1,123 @@
+"""Two processes train what one does, each on its half of every batch."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.multiprocessing.errors.error_handler import ErrorHandler
+
+from cifar100_transfer.config import (
+    AugmentationConfig,
+    AveragingConfig,
+    ModelConfig,
+    OptimizerConfig,
+)
+from cifar100_transfer.data import ImageSet, channel_statistics
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.models import Classifier
+from cifar100_transfer.training import EpochRecord, build_classifier, processes, train
+from cifar100_transfer.training.distributed import train_on_devices
+from tests.training.tiny import Sets, recipe, results
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def sets(make_image_set: Callable[..., ImageSet]) -> Sets:
+    return (
+        make_image_set(classes=6, per_class=8, size=12),
+        make_image_set(classes=6, per_class=3, size=12, seed=1),
+    )
+
+
+# Everything that the processes must agree on; batches of 13 are shared out unevenly.
+CONFIG = recipe(
+    epochs=2,
+    batch_size=13,
+    accumulation_steps=2,
+    frozen_epochs=1,
+    averaging=AveragingConfig(name="ema"),
+    augmentation=AugmentationConfig(crop_padding=1, mixup_alpha=0.4),
+    optimizer=OptimizerConfig(name="muon", clip_norm=1.0, learning_rate=0.003),
+)
+
+
+def build(images: ImageSet) -> Classifier:
+    normalization = vars(channel_statistics(images.images))
+    model = ModelConfig(architecture="simple_cnn")
+    return build_classifier(images, normalization, model, CONFIG)
+
+
+def test_two_processes_train_what_one_does(sets: Sets, tmp_path: Path) -> None:
+    alone = train(build(sets[0]), *sets, CONFIG)
+    seen: list[EpochRecord] = []
+    together = train_on_devices(2, build(sets[0]), *sets, CONFIG, CPU, tmp_path, seen.append)
+    for found, expected in zip(results(together), results(alone), strict=True):
+        assert found == pytest.approx(expected, abs=1e-4)
+    assert list(tmp_path.iterdir()), "the first process stores resume points"
+    assert seen == together.history
+
+
+def test_one_device_needs_no_further_process(sets: Sets) -> None:
+    alone = train(build(sets[0]), *sets, CONFIG)
+    assert results(train_on_devices(1, build(sets[0]), *sets, CONFIG, CPU)) == results(alone)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_shares_are_the_batch_without_overlap(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    batch = torch.arange(2 * 13).view(2, 13)
+    shares = []
+    monkeypatch.setattr(processes, "process_count", lambda: count)
+    for rank in range(count):
+        monkeypatch.setattr(processes, "process_rank", lambda rank=rank: rank)
+        shares.append(processes.share(batch, 1))
+    assert torch.equal(torch.cat(shares, 1), batch)
+    assert max(s.shape[1] for s in shares) - min(s.shape[1] for s in shares) <= 1
+
+
+def test_a_batch_of_fewer_images_than_devices_is_refused(sets: Sets) -> None:
+    config = recipe(batch_size=47)  # the last batch of 48 images has one
+    with pytest.raises(UserError, match=r"batch_size=47 .* too few for compute\.devices=2"):
+        train_on_devices(2, build(sets[0]), *sets, config, CPU)
+
+
+def test_more_devices_than_there_are_is_refused(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"compute\.devices=2: there are fewer devices .* cuda"):
+        train_on_devices(2, build(sets[0]), *sets, CONFIG, torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "said"),
+    [
+        (UserError("mend: me"), UserError, "^mend: me$"),
+        (RuntimeError("a bug"), ChildFailedError, "training FAILED"),
+    ],
+)
+def test_what_a_process_raises_ends_the_whole(
+    sets: Sets,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: Exception,
+    expected: type[Exception],
+    said: str,
+) -> None:
+    """As the launcher hands it over, by way of a file."""
+    file = tmp_path / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(file))
+
+    def launch(*_: object) -> Callable[..., None]:
+        def run(*_: object) -> None:
+            ErrorHandler().record_exception(raised)
+            failure = ProcessFailure(local_rank=0, pid=1, exitcode=1, error_file=str(file))
+            raise ChildFailedError("training", {0: failure})
+
+        return run
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launch)
+    with pytest.raises(expected, match=said):
+        train_on_devices(2, build(sets[0]), *sets, CONFIG, CPU)
