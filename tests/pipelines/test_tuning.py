@@ -40,7 +40,7 @@ def test_no_node_of_a_tuning_pipeline_is_given_test_images(kind: str) -> None:
     assert "count_classes" in after_test_images
 
 
-def test_a_search_makes_its_data_and_its_best_recipe_trains_in_an_environment(
+def test_every_kind_stores_its_evidence_and_the_best_recipe_trains_in_an_environment(
     project: Path, run: Run
 ) -> None:
     run("tuning", namespaces=["simple_cnn"], parameters={"simple_cnn": {"search": SEARCH}})
@@ -52,6 +52,20 @@ def test_a_search_makes_its_data_and_its_best_recipe_trains_in_an_environment(
     summary = json.loads(newest(reporting, "search_summary.json").read_text())
     assert (project / "data/sample/07_model_output/tuning/studies.db").is_file()
 
+    change = {"name": "smooth", "set": {"training.label_smoothing": 0.1}}
+    ablation = {"base": {"training.epochs": 1}, "changes": [change], "seeds": [0]}
+    run("ablation", namespaces=["simple_cnn"], parameters={"simple_cnn": {"ablation": ablation}})
+    table = pd.read_csv(newest(reporting, "ablation.csv"))
+    assert table["change"].tolist() == ["base", "smooth"]
+    assert newest(reporting, "ablation.png").is_file()
+
+    # It is all that is missing: images and statistics are there by now.
+    parameters = {"screening": {"architectures": ["simple_cnn"], "seconds": 0.2}}
+    run("screening", tags=["screening"], parameters=parameters)
+    table = pd.read_csv(newest(reporting.parent, "screening.csv"))
+    assert table["architecture"].tolist() == ["simple_cnn"]
+    assert newest(reporting.parent, "screening.png").is_file()
+
     tuned = project / "conf" / "tuned"
     tuned.mkdir()
     for file in ("catalog_01_raw.yml", "globals.yml", "parameters_ingestion.yml"):
@@ -60,24 +74,6 @@ def test_a_search_makes_its_data_and_its_best_recipe_trains_in_an_environment(
     run("simple_cnn", env="tuned", parameters={"simple_cnn": {}})
     metrics = json.loads(newest(reporting, "metrics.json").read_text())
     assert metrics["validation_accuracy"] == summary["best_validation_accuracy"]
-
-
-def test_an_ablation_and_a_screening_store_their_tables_and_figures(
-    project: Path, run: Run
-) -> None:
-    change = {"name": "smooth", "set": {"training.label_smoothing": 0.1}}
-    ablation = {"base": {"training.epochs": 1}, "changes": [change], "seeds": [0]}
-    run("ablation", namespaces=["simple_cnn"], parameters={"simple_cnn": {"ablation": ablation}})
-    reporting = project / "data/sample/08_reporting"
-    table = pd.read_csv(newest(reporting / "simple_cnn", "ablation.csv"))
-    assert table["change"].tolist() == ["base", "smooth"]
-    assert newest(reporting / "simple_cnn", "ablation.png").is_file()
-    screening = {"architectures": ["simple_cnn"], "seconds": 0.2}
-    run("screening", parameters={"screening": screening})
-    assert pd.read_csv(newest(reporting, "screening.csv"))["architecture"].tolist() == [
-        "simple_cnn"
-    ]
-    assert newest(reporting, "screening.png").is_file()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +55,8 @@ def url(tmp_path: Path) -> str:
 
 
 def is_drawn(figure: Figure) -> bool:
-    picture = BytesIO()
-    figure.savefig(picture)
-    return picture.getvalue().startswith(b"\x89PNG")
+    # Laying a figure out draws all of it; `draw_without_rendering` has been called by now.
+    return any(axes.has_data() or axes.texts for axes in figure.axes)
 
 
 def test_a_grid_tries_every_combination_and_writes_a_recipe_that_trains_the_same(

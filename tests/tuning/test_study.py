@@ -5,6 +5,8 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -204,6 +206,34 @@ def test_processes_that_start_together_divide_the_trials(url: str, tmp_path: Pat
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     lines = log.read_text().splitlines()
     assert sorted(lines) == sorted(f"{what} {x}" for x in range(24) for what in ("start", "end"))
+
+
+def test_a_trial_that_ends_while_it_is_looked_at_is_no_orphan(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+    try_hold = FileLocks.try_hold
+    ended = []
+
+    @contextmanager
+    def just_after_its_end(locks: FileLocks, name: str) -> Iterator[bool]:
+        # Another process ends the trial after it was read as running, and releases its lock.
+        study = optuna.load_study(study_name=plan.name, storage=url)
+        if study.trials[0].state == TrialState.RUNNING:
+            study.tell(0, 0.5)
+            ended.append(name)
+        with try_hold(locks, name) as free:
+            yield free
+
+    def interrupted(trial: optuna.Trial) -> Outcome:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(url, plan, interrupted)
+    monkeypatch.setattr(FileLocks, "try_hold", just_after_its_end)
+    table = trials_table(run_trials(url, plan, square))
+    assert len(ended) == 1
+    assert table["state"].tolist() == ["complete"] * 6
 
 
 def _wait_for(condition: object, seconds: float = 30.0) -> None:

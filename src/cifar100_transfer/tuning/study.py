@@ -229,7 +229,8 @@ def _fill_queue(study: optuna.Study, plan: Plan) -> None:
 def _requeue_orphans(study: optuna.Study, plan: Plan, locks: Locks) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         with locks.try_hold(_lock_name(plan, trial.number)) as free:
-            if free:
+            # Its process may have finished it and let go of it since the trials were read.
+            if free and study.trials[trial.number].state == TrialState.RUNNING:
                 study.tell(trial.number, state=TrialState.FAIL)
     # From the database alone, so that it doesn't matter where a process is killed.
     trials = study.get_trials(deepcopy=False)
