@@ -13,6 +13,7 @@ VALUES: dict[str, Any] = {
     "compute": {"device": "cpu"},
     "split": {"validation_share": 0.2, "seed": 0},
     "robustness": {"images": 20},
+    "comparison": {"all_runs": False},
     **{
         model: {"model": {"architecture": "simple_cnn"}, "training": {"epochs": 2}}
         for model in MODELS

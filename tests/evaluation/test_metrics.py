@@ -345,4 +345,4 @@ def test_time_to_accuracy_of_one_model_is_an_empty_table() -> None:
     table = time_to_accuracy({"only": course([0.5], 1.0)})
 
     assert table.empty
-    assert list(table)[0] == "reference"
+    assert next(iter(table)) == "reference"
