@@ -16,6 +16,7 @@ VALUES: dict[str, Any] = {
     "split": {"validation_share": 0.2, "seed": 0},
     "robustness": {"images": 20},
     "screening": {"architectures": ["simple_cnn"]},
+    "comparison": {"all_runs": False},
     **{
         model: {
             "model": {"architecture": "simple_cnn"},

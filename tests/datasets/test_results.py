@@ -18,6 +18,8 @@ from cifar100_transfer.datasets import (
     TableDataset,
 )
 
+REPORTING = "08_reporting"
+
 
 def store_json(path: Path, version: str, values: dict[str, Any]) -> None:
     JSONDataset(filepath=str(path), version=Version(None, version)).save(values)
@@ -31,17 +33,17 @@ def store(folder: Path, version: str, accuracy: float) -> None:
 
 
 def results_in(folder: Path) -> list[Any]:
-    return ResultsDataset(filepath=str(folder), predictions=str(folder / "outputs")).load()
+    return ResultsDataset(filepath=str(folder)).load()
 
 
 def test_every_run_of_complete_models_is_found_oldest_first(tmp_path: Path) -> None:
-    store(tmp_path / "b", "2024-01-02", 0.2)
-    store(tmp_path / "b", "2024-01-01", 0.1)
-    store(tmp_path / "a", "2024-01-01", 0.3)
+    store(tmp_path / REPORTING / "b", "2024-01-02", 0.2)
+    store(tmp_path / REPORTING / "b", "2024-01-01", 0.1)
+    store(tmp_path / REPORTING / "a", "2024-01-01", 0.3)
     # Trained but not yet judged; a stray file; a folder of something else.
-    store_json(tmp_path / "c" / "training_summary.json", "2024-01-01", {"epochs": 1})
-    (tmp_path / "report.html").write_text("stray")
-    (tmp_path / "empty").mkdir()
+    store_json(tmp_path / REPORTING / "c" / "training_summary.json", "2024-01-01", {"epochs": 1})
+    (tmp_path / REPORTING / "report.html").write_text("stray")
+    (tmp_path / REPORTING / "empty").mkdir()
 
     results = results_in(tmp_path)
 
@@ -60,8 +62,8 @@ def test_every_run_of_complete_models_is_found_oldest_first(tmp_path: Path) -> N
 
 
 def test_a_model_judged_anew_keeps_its_training(tmp_path: Path) -> None:
-    store(tmp_path / "a", "2024-01-01", 0.1)
-    store_json(tmp_path / "a" / "metrics.json", "2024-01-02", {"test_accuracy": 0.2})
+    store(tmp_path / REPORTING / "a", "2024-01-01", 0.1)
+    store_json(tmp_path / REPORTING / "a" / "metrics.json", "2024-01-02", {"test_accuracy": 0.2})
 
     assert [(r["run"], r["summary"]["epochs"]) for r in results_in(tmp_path)] == [
         ("2024-01-01", "2024-01-01"),
@@ -71,14 +73,16 @@ def test_a_model_judged_anew_keeps_its_training(tmp_path: Path) -> None:
 
 def test_what_later_runs_add_belongs_to_the_run_before_them(tmp_path: Path) -> None:
     for day in ("01", "03", "05"):
-        store(tmp_path / "a", f"2024-01-{day}", 0.1)
+        store(tmp_path / REPORTING / "a", f"2024-01-{day}", 0.1)
     for day in ("02", "05", "06"):
-        store_json(tmp_path / "a" / "robustness_summary.json", f"2024-01-{day}", {"day": day})
-        heat_map = tmp_path / "a" / "robustness_heat_map.png"
+        store_json(
+            tmp_path / REPORTING / "a" / "robustness_summary.json", f"2024-01-{day}", {"day": day}
+        )
+        heat_map = tmp_path / REPORTING / "a" / "robustness_heat_map.png"
         FigureDataset(filepath=str(heat_map), version=Version(None, f"2024-01-{day}")).save(
             day.encode()
         )
-    store_json(tmp_path / "a" / "search_summary.json", "2023-12-31", {"study": "s"})
+    store_json(tmp_path / REPORTING / "a" / "search_summary.json", "2023-12-31", {"study": "s"})
 
     results = results_in(tmp_path)
 
@@ -90,14 +94,14 @@ def test_what_later_runs_add_belongs_to_the_run_before_them(tmp_path: Path) -> N
 
 def test_manifest_predictions_and_pictures_stand_beside_a_run(tmp_path: Path) -> None:
     run = "2024-01-01"
-    store(tmp_path / "a", run, 0.1)
-    RunManifestsDataset(filepath=str(tmp_path / "runs")).save({"run": run, "git": None})
+    store(tmp_path / REPORTING / "a", run, 0.1)
+    RunManifestsDataset(filepath=str(tmp_path / REPORTING / "runs")).save({"run": run, "git": None})
     predictions = Predictions(torch.eye(2), torch.tensor([0, 1]), ("x", "y"))
     PredictionsDataset(
-        filepath=str(tmp_path / "outputs" / "a" / "predictions.safetensors"),
+        filepath=str(tmp_path / "07_model_output" / "a" / "predictions.safetensors"),
         version=Version(None, run),
     ).save(predictions)
-    picture = tmp_path / "a" / "learning_curves.png"
+    picture = tmp_path / REPORTING / "a" / "learning_curves.png"
     FigureDataset(filepath=str(picture), version=Version(None, run)).save(b"png")
 
     (result,) = results_in(tmp_path)
@@ -112,7 +116,7 @@ def test_without_results_there_are_none(tmp_path: Path) -> None:
 
 
 def test_results_are_never_written(tmp_path: Path) -> None:
-    dataset = ResultsDataset(filepath=str(tmp_path), predictions=str(tmp_path), metadata={})
+    dataset = ResultsDataset(filepath=str(tmp_path), metadata={})
     assert str(tmp_path) in str(dataset)
     with pytest.raises(DatasetError, match="never written"):
         dataset.save([])

@@ -12,6 +12,16 @@ from cifar100_transfer.models import load_classifier
 from cifar100_transfer.pipeline_registry import MODELS, REPORT_MODELS, register_pipelines
 from tests.pipelines.conftest import Run, newest
 
+FIGURES = (
+    "learning_curves.png",
+    "confusion_matrix.png",
+    "coarse_confusion_matrix.png",
+    "reliability_diagram.png",
+    "per_class_accuracy.png",
+    "confused_pairs.png",
+    "confident_mistakes.png",
+    "class_activation.png",
+)
 EXPECTED = {"__default__", "ingestion", "pretraining", "comparison", *MODELS}
 
 
@@ -38,22 +48,67 @@ def test_the_default_pipeline_trains_compares_and_makes_the_weights_it_needs(
             "train_accuracy",
         } <= set(metrics)
         assert 0 <= metrics["test_accuracy"] <= 1
-        for figure in ("learning_curves.png", "confusion_matrix.png"):
+        for figure in FIGURES:
             assert newest(reporting / model, figure).read_bytes().startswith(b"\x89PNG")
+        assert len(pd.read_csv(newest(reporting / model, "per_class.csv"))) == 100
+        models = project / "data" / "sample" / "06_models"
+        card = newest(models / model, "model_card.md").read_text()
+        assert f"{100 * metrics['test_accuracy']:.1f}" in card
         classifier = load_classifier(
             project / "data" / "sample" / "06_models" / model / "classifier.safetensors"
         )
         assert len(classifier.spec.class_names) == 100
+    _check_report(reporting, table)
     # Pretraining ran once, and a second run finds its weights.
     weights = project / "data" / "sample" / "06_models" / "pretraining" / "classifier.safetensors"
     assert len(list(weights.iterdir())) == 1
-    run("transfer")
+    run("transfer", to_outputs=["transfer.classifier"])
     assert len(list(weights.iterdir())) == 1
 
 
+def _check_report(reporting: Path, table: pd.DataFrame) -> None:
+    """The page shows every figure of the run that made it, and the table leads to its manifest."""
+    assert len(pd.read_csv(newest(reporting, "time_to_accuracy.csv"))) == 6
+    assert len(pd.read_csv(newest(reporting, "significance.csv"))) == 3
+    assert (table["flops"] > 0).all()
+    page = newest(reporting, "report.html").read_text()
+    # Reliability diagrams and learning curves are among the models' own; four are common to all.
+    assert page.count("data:image/png;base64,") == 4 + len(REPORT_MODELS) * len(FIGURES)
+    for accuracy in table["test_accuracy"]:
+        assert f"{100 * accuracy:.1f}" in page
+    (run_id,) = set(table["run"])
+    (manifest_file,) = set(table["manifest"])
+    manifest = json.loads((reporting / manifest_file).read_text())
+    assert manifest["run"] == run_id
+    assert manifest["status"] == "finished"
+    assert manifest["parameters"]["simple_cnn.training.epochs"] == 2
+    assert set(manifest["data"]["cifar100_raw"]) == {"train", "test", "meta"}
+    assert "report" in manifest["made"]
+    assert manifest["nodes"]["simple_cnn.train_classifier"] > 0
+
+
+def test_every_stored_run_can_be_compared(project: Path, run: Run) -> None:
+    for seed in (0, 1):
+        training = {"simple_cnn": {"training": {"epochs": 1, "seed": seed}}}
+        run("simple_cnn", to_outputs=["simple_cnn.metrics"], parameters=training)
+    run("comparison", to_outputs=["comparison"])
+    reporting = project / "data" / "sample" / "08_reporting"
+    newest_alone = pd.read_csv(newest(reporting, "comparison.csv"))
+    run(
+        "comparison",
+        to_outputs=["comparison_figure", "significance"],
+        parameters={"comparison": {"all_runs": True}},
+    )
+    both = pd.read_csv(newest(reporting, "comparison.csv"))
+    assert newest_alone["run"].tolist() == [both["run"].max()]
+    assert both["run"].nunique() == len(both) == 2
+    (pair,) = pd.read_csv(newest(reporting, "significance.csv")).to_dict("records")
+    assert {pair["first"], pair["second"]} == {f"simple_cnn {run[:19]}" for run in both["run"]}
+
+
 def test_two_runs_with_one_seed_give_equal_metrics_and_weights(project: Path, run: Run) -> None:
-    run("simple_cnn")
-    run("simple_cnn")
+    run("simple_cnn", to_outputs=["simple_cnn.metrics"])
+    run("simple_cnn", to_outputs=["simple_cnn.metrics"])
     sample = project / "data" / "sample"
     for artifact in (
         sample / "08_reporting" / "simple_cnn" / "metrics.json",
@@ -142,10 +197,10 @@ def test_a_failed_run_goes_on_and_a_finished_one_leaves_no_resume_point(
     with monkeypatch.context() as patch:
         patch.setattr(prediction, "predict", broken)
         with pytest.raises(RuntimeError, match="the power failed"):
-            run("simple_cnn")
+            run("simple_cnn", to_outputs=["simple_cnn.metrics"])
     assert epochs == 2
     resume = project / "data" / "sample" / "06_models" / "simple_cnn" / "resume"
     assert list(resume.iterdir())
-    run("simple_cnn")
+    run("simple_cnn", to_outputs=["simple_cnn.metrics"])
     assert epochs == 2, "finished epochs were trained again"
     assert not resume.exists()

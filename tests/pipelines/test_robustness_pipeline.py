@@ -30,7 +30,7 @@ def quick_corruptions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_model_is_judged_on_both_sets(project: Path, run: Run) -> None:
-    run("resnet50")
+    run("resnet50", to_outputs=["resnet50.metrics"])
     methods = ["plain", "batch_norm"]
     run("robustness", namespaces=["resnet50"], parameters=FEW)
     reporting = project / "data" / "sample" / "08_reporting"
@@ -58,7 +58,7 @@ def test_one_model_is_judged_on_both_sets(project: Path, run: Run) -> None:
 
 
 def test_a_model_without_batch_norm_has_no_such_row(project: Path, run: Run) -> None:
-    run("simple_cnn")
+    run("simple_cnn", to_outputs=["simple_cnn.metrics"])
     run("robustness", namespaces=["simple_cnn"], parameters=FEW)
     reporting = project / "data" / "sample" / "08_reporting" / "simple_cnn"
     summary = json.loads(newest(reporting, "robustness_summary.json").read_text())
@@ -93,7 +93,7 @@ def test_an_ensemble_is_judged_like_a_model(image_set: ImageSet) -> None:
 
 
 def test_the_ensemble_pipeline_runs_over_all_models(project: Path, run: Run) -> None:
-    run("simple_cnn")
+    run("simple_cnn", to_outputs=["simple_cnn.metrics"])
     models = project / "data" / "sample" / "06_models"
     for model in set(REPORT_MODELS) - {"simple_cnn"}:
         shutil.copytree(models / "simple_cnn", models / model)

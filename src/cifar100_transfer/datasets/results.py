@@ -41,16 +41,14 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
     """Everything that was stored about every model that has metrics, summary and history.
 
     Args:
-        filepath: the reporting folder, with one subfolder a model.
-        predictions: the folder of model outputs, with one subfolder a model.
+        filepath: folder that holds `08_reporting` and `07_model_output`, each with one subfolder
+            a model.
         metadata: free entries of the catalog, read by kedro-viz.
     """
 
-    def __init__(
-        self, *, filepath: str, predictions: str, metadata: dict[str, Any] | None = None
-    ) -> None:
-        self._folder = Path(filepath)
-        self._predictions = Path(predictions)
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._folder = Path(filepath) / "08_reporting"
+        self._predictions = Path(filepath) / "07_model_output"
         self.metadata = metadata
 
     def load(self) -> list[ModelResults]:
@@ -105,7 +103,7 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
         raise UserError(f"{self._folder}: results are read here, never written")
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._folder, "predictions": self._predictions}
+        return {"filepath": self._folder.parent}
 
 
 def _newest(path: Path, until: str) -> Path | None:

@@ -259,7 +259,8 @@ def reliability_diagram(
         f"accuracy {float(predictions.correct.float().mean()):.1%}",
         fontsize=9,
     )
-    upper.legend(loc="upper left")
+    # A hesitant classifier's bars reach behind the legend.
+    upper.legend(loc="upper left", frameon=True, edgecolor="none", framealpha=0.85)
     lower.bar(middle, table["count"] / len(predictions), width * 0.94, color=GREY)
     lower.set(xlabel="confidence", ylabel="share of images")
     for axis in (upper.yaxis, lower.xaxis, lower.yaxis):
@@ -364,7 +365,7 @@ def confused_pairs(
         axes.text(
             -0.15,
             top + 0.83,
-            f"{pair['count']} images, {pair['share']:.0%}",
+            f"{pair['count']} {'image' if pair['count'] == 1 else 'images'}, {pair['share']:.0%}",
             ha="right",
             va="center",
             color=GREY,
