@@ -16,7 +16,11 @@ def classifier_of(architecture: str) -> Classifier:
 
 @pytest.mark.parametrize(
     ("architecture", "layer", "size"),
-    [("simple_cnn", "conv", 32), ("resnet18", "layer2", 4), ("mobilenet_v3_small", "features.3", 4)],
+    [
+        ("simple_cnn", "conv", 32),
+        ("resnet18", "layer2", 4),
+        ("mobilenet_v3_small", "features.3", 4),
+    ],
 )
 def test_heat_equals_the_definition(architecture: str, layer: str, size: int) -> None:
     classifier = classifier_of(architecture)
