@@ -266,20 +266,18 @@ def test_shift_and_tuning_are_told_where_known() -> None:
     )
 
 
-def test_settings_without_use_are_left_out_or_dashed() -> None:
-    other = model()
-    other["summary"] = {**other["summary"], "recipe": {}}
+def test_settings_at_their_defaults_are_left_out_and_unused_ones_dashed() -> None:
+    own, older = model(), model()
+    own["summary"]["recipe"]["training"]["schedule"]["gamma"] = 0.5
+    older["summary"] = {**older["summary"], "recipe": {}}
 
-    table = dict(settings_table({"a": model(), "older": other}))
+    table = dict(settings_table({"own": own, "older": older}))
 
-    assert table["schedule: gamma"] == ["0.1", "–"]  # noqa: RUF001
+    assert table["schedule: gamma"] == ["0.5", "–"]  # noqa: RUF001
     assert table["augmentation: flip"] == ["yes", "–"]  # noqa: RUF001
-    assert not {
-        "dropout",
-        "label smoothing",
-        "optimizer: momentum",
-        "schedule: warmup share",
-    } & set(table)
+    assert table["dropout"] == ["–", "–"]  # noqa: RUF001
+    assert not {"optimizer: momentum", "schedule: warmup share"} & set(table)
+    assert "schedule: gamma" not in dict(settings_table({"at its default": model()}))
 
 
 @pytest.mark.parametrize(

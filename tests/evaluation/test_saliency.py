@@ -16,7 +16,11 @@ def classifier_of(architecture: str) -> Classifier:
 
 @pytest.mark.parametrize(
     ("architecture", "layer", "size"),
-    [("simple_cnn", "", 16), ("resnet18", "layer2", 4), ("mobilenet_v3_small", "features.3", 4)],
+    [
+        ("simple_cnn", "conv", 32),
+        ("resnet18", "layer2", 4),
+        ("mobilenet_v3_small", "features.3", 4),
+    ],
 )
 def test_heat_equals_the_definition(architecture: str, layer: str, size: int) -> None:
     classifier = classifier_of(architecture)
@@ -33,8 +37,7 @@ def test_heat_equals_the_definition(architecture: str, layer: str, size: int) ->
         maps.append(output.clone())
         return maps[-1]
 
-    stage = classifier.network.get_submodule(layer) if layer else classifier.network.pool
-    stage.register_forward_hook(keep)
+    classifier.network.get_submodule(layer).register_forward_hook(keep)
     score = classifier(images)[torch.arange(3), classes].sum()
     (slope,) = torch.autograd.grad(score, maps[0])
     assert maps[0].shape[-2:] == (size, size)

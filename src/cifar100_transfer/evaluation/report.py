@@ -9,18 +9,30 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from cifar100_transfer.config import ModelConfig, TrainingConfig
+
 # Points of accuracy between training and test images.
 STRONG_GAP, SLIGHT_GAP = 0.10, 0.03
 SIGNIFICANT = 0.05
 _RECIPE_PARTS = ("model", "training")
 # Written elsewhere on the page, or of no interest to a reader of results.
 _PLAIN_SETTINGS = {"model.architecture", "model.pretrained"}
+# Named whatever their values are; others where a model departs from their defaults.
+_ALWAYS_NAMED = {
+    *("epochs", "batch size", "optimizer: name", "optimizer: learning rate"),
+    *("optimizer: weight decay", "schedule: name", "label smoothing", "dropout"),
+    *("augmentation: flip", "augmentation: crop padding"),
+}
 # Settings that mean something under some names of an optimiser or a schedule only.
 _UNUSED = {
     "training.schedule.step_epochs": {"constant", "one_cycle", "cosine"},
     "training.schedule.gamma": {"constant", "one_cycle", "cosine"},
     "training.schedule.warmup_share": {"constant", "step"},
     "training.optimizer.momentum": {"adam", "adamw"},
+}
+_DEFAULTS = {
+    "model": ModelConfig(architecture="simple_cnn").model_dump(mode="json"),
+    "training": TrainingConfig().model_dump(mode="json"),
 }
 _PICTURES = {
     "learning_curves": "Learning curves",
@@ -286,17 +298,20 @@ def tuning_sentences(models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def settings_table(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Return every setting in which a model was trained, with one value a model.
+    """Return the settings in which the models were trained, with one value a model.
 
-    A setting that no model uses (all values off, or unknown) is left out.
+    A setting that is at its default in every model, or unknown, is left out unless it is one of
+    those that every report of a training names.
     """
+    defaults = dict(_settings(_DEFAULTS))
     columns = [dict(_settings(model["summary"].get("recipe", {}))) for model in models.values()]
     names = list(dict.fromkeys(name for column in columns for name in column))
     table = [(name, [column.get(name) for column in columns]) for name in names]
     return [
         (name, [_plain(value) for value in values])
         for name, values in table
-        if any(value not in (None, False, 0, 0.0, [], ()) for value in values)
+        if name in _ALWAYS_NAMED
+        or any(value is not None and value != defaults.get(name) for value in values)
     ]
 
 
