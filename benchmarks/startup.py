@@ -41,6 +41,7 @@ def register_pipelines() -> dict[str, Pipeline]:
 
 def main(rounds: int, output: Path | None) -> None:
     """Print, and store on request, every measurement and what it comes to."""
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         empty = _empty_project(Path(name))
         _seconds(RUN, PROJECT)
@@ -65,6 +66,7 @@ def main(rounds: int, output: Path | None) -> None:
             "command": f"python benchmarks/startup.py --rounds {rounds}",
             "what": "seconds of Kedro's commands here and in an empty project",
             **describe_machine(),
+            "load_average_at_start": round(load, 1),
             "kedro": version("kedro"),
             "kedro_viz": version("kedro-viz"),
         },

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import click
 import pytest
 
 from cifar100_transfer import hooks
@@ -150,3 +151,18 @@ def test_a_user_error_is_found_among_the_causes() -> None:
     outer.__cause__ = UserError("mend me")
     with pytest.raises(UserError, match="mend me"):
         hooks.ErrorHooks().on_pipeline_error(outer)
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"pipeline": "transfer", "pipelines": None}, ["transfer"]),
+        ({"pipelines": ["ingestion", "transfer"]}, ["ingestion", "transfer"]),
+        ({"pipeline": ["ingestion"]}, ["ingestion"]),  # kedro catalog describe-datasets
+        ({}, []),
+    ],
+)
+def test_the_pipelines_of_a_command_are_found(options: dict[str, Any], names: list[str]) -> None:
+    with click.Context(click.Command("any")) as command:
+        command.params = options
+        assert hooks._requested() == names

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 class Settings(BaseModel):
     """Base of all parameter groups: immutable, and closed to unknown names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Built on first use: commands that check no parameter need not wait for it.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -260,9 +261,9 @@ class TrainingConfig(Settings):
 
     epochs: int = Field(20, ge=1, description="Passes over the training images.")
     batch_size: int = Field(128, ge=1, description="Images per step of the optimiser.")
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
-    augmentation: AugmentationConfig = AugmentationConfig()
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of the target spread over all classes."
     )
@@ -274,7 +275,7 @@ class TrainingConfig(Settings):
     frozen_epochs: int = Field(
         0, ge=0, description="First epochs in which only the last layer is trained."
     )
-    averaging: AveragingConfig = AveragingConfig()
+    averaging: AveragingConfig = Field(default_factory=AveragingConfig)
     patience: int | None = Field(
         None,
         ge=1,
@@ -440,4 +441,4 @@ class ScreeningConfig(Settings):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (0,), min_length=1, description="Every architecture is trained once with each seed."
     )
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig = Field(default_factory=TrainingConfig)

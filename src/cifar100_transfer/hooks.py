@@ -109,7 +109,9 @@ def _requested() -> list[str]:
     """Return the pipelines that the command line asks for."""
     command = click.get_current_context(silent=True)
     options = command.params if command else {}
-    return [name for name in [options.get("pipeline"), *(options.get("pipelines") or [])] if name]
+    given = [options.get(option) or [] for option in ("pipeline", "pipelines")]
+    # Kedro's commands disagree on whether an option can be given more than once.
+    return [name for names in given for name in ([names] if isinstance(names, str) else names)]
 
 
 def check_pipelines(names: Iterable[str], registered: Registry) -> None:
