@@ -257,6 +257,8 @@ def main() -> None:
                 same_history=digests[1] == expected[1],
             )
             outcomes.append(outcome)
+            if options.output:
+                store(options.output, expected, outcomes)
             print(
                 f"| {len(outcomes)} | {outcome.moment} | {outcome.seconds:.2f} s | "
                 f"{', '.join(writing)} | {outcome.went_on_after} | "
@@ -265,18 +267,21 @@ def main() -> None:
             )
     same = sum(outcome.same for outcome in outcomes)
     print(f"\n{same} of {len(outcomes)} resumed runs ended as the undisturbed one")
-    if options.output:
-        header = {
-            "command": f"python {shlex.join(sys.argv)}",
-            "classifier_sha256": expected[0],
-            "history_sha256": expected[1],
-            "identical": same,
-            **describe_machine(),
-        }
-        content = {"header": header, "kills": [asdict(outcome) for outcome in outcomes]}
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(content, indent=2) + "\n")
     sys.exit(same < len(outcomes))
+
+
+def store(file: Path, expected: tuple[str, str], outcomes: list[Outcome]) -> None:
+    """Write what was found so far."""
+    header = {
+        "command": f"python {shlex.join(sys.argv)}",
+        "classifier_sha256": expected[0],
+        "history_sha256": expected[1],
+        "identical": sum(outcome.same for outcome in outcomes),
+        **describe_machine(),
+    }
+    content = {"header": header, "kills": [asdict(outcome) for outcome in outcomes]}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def prepare(temporary: Path, environment: str, model: str, params: str) -> Run:
