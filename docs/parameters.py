@@ -112,7 +112,7 @@ def _catalog_section() -> str:
             for file in (ROOT / "conf").glob("*/catalog*.y*ml")
             for entry in _entries_reading(name, file.read_text(encoding="utf-8"))
         )
-        rows.append(f"| `{name}` | {', '.join(readers)} |\n")
+        rows.append(f"| `{name}` | {', '.join(readers) or 'a hook: [Tracking](tracking.md)'} |\n")
     return (
         "## For one run, read by the catalog\n\nFor example `--params=raw_data=DIR`.\n\n"
         "| name | read by |\n| --- | --- |\n" + "".join(rows)

@@ -33,7 +33,7 @@ def test_without_the_parameter_mlflow_is_not_even_imported(
 ) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)  # importing it raises
     assert epoch_listener() is None
-    run("ingestion")
+    run("ingestion", node_names=["split_images"])
     assert {path.name for path in project.iterdir()} == {"conf", "data", "pyproject.toml"}
 
 

@@ -23,6 +23,7 @@ def test_a_folder_of_pictures_becomes_a_model_that_classifies_pictures(
             "image_size": 24,
             "simple_cnn": {"training": {"epochs": 3}},
         },
+        to_outputs=["simple_cnn.metrics"],
     )
     root = project / "data/folder"
     classifier = load_classifier(root / "06_models/simple_cnn/classifier.safetensors")

@@ -1,0 +1,70 @@
+"""Catalog entries of raw data: their settings reach the readers, and wrong ones are named."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kedro.io import AbstractDataset, DatasetError
+from PIL import Image
+
+from tests.pictures import write_class_folders
+
+PACKAGE = "cifar100_transfer.datasets"
+
+
+def entry(kind: str, folder: Path, **settings: Any) -> Any:
+    config = {"type": f"{PACKAGE}.{kind}", "filepath": str(folder), "metadata": {}, **settings}
+    return AbstractDataset.from_config("cifar100_raw", config)
+
+
+def test_a_folder_is_read_as_its_entry_says(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"ant": 8, "bee": 8})
+    train, test = entry("ImageFolderDataset", tmp_path, image_size=9, test_share=0.5).load()
+    assert (len(train), len(test)) == (8, 8)
+    assert train.image_size == (9, 9)
+    other, _ = entry("ImageFolderDataset", tmp_path, image_size=9, test_share=0.5, seed=1).load()
+    assert not other.images.equal(train.images)
+
+
+@pytest.mark.parametrize("kind", ["ImageFolderDataset", "HuggingFaceDataset"])
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"image_size": "large"}, "image_size=large: must be a whole number of pixels"),
+        ({"image_size": 0}, "image_size=0"),
+        ({"image_size": 8, "test_share": 1}, "test_share=1: must lie between 0 and 1"),
+    ],
+)
+def test_wrong_settings_are_named(
+    tmp_path: Path, kind: str, setting: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(DatasetError, match=said):
+        entry(kind, tmp_path, **setting).load()
+
+
+@pytest.mark.parametrize("kind", ["CIFAR10Dataset", "ImageFolderDataset"])
+def test_raw_data_is_never_written(tmp_path: Path, kind: str) -> None:
+    settings = {"image_size": 8} if kind == "ImageFolderDataset" else {}
+    with pytest.raises(DatasetError, match="raw data is read, never written"):
+        entry(kind, tmp_path, **settings).save("anything")
+
+
+def test_a_saved_data_set_is_read_as_its_entry_says(tmp_path: Path) -> None:
+    hub = pytest.importorskip("datasets.arrow_dataset")
+    from datasets import ClassLabel, Features
+    from datasets import Image as Encoded
+
+    file = io.BytesIO()
+    Image.new("RGB", (20, 12)).save(file, "png")
+    pictures = [{"bytes": file.getvalue(), "path": None}] * 8
+    labels = [0, 1] * 4
+    kinds = {"image": Encoded(), "a": ClassLabel(2), "b": ClassLabel(names=["x", "y"])}
+    columns = {"image": pictures, "a": labels, "b": labels}
+    hub.Dataset.from_dict(columns, features=Features(kinds)).save_to_disk(str(tmp_path / "saved"))
+    train, test = entry(
+        "HuggingFaceDataset", tmp_path / "saved", image_size=9, test_share=0.5, label="b"
+    ).load()
+    assert train.class_names == ("x", "y")
+    assert (len(train), len(test)) == (4, 4)
+    assert train.image_size == (9, 9)
