@@ -15,6 +15,7 @@ VALUES: dict[str, Any] = {
     "compute": {"device": "cpu"},
     "split": {"validation_share": 0.2, "seed": 0},
     "robustness": {"images": 20},
+    "comparison": {"all_runs": False},
     "screening": {"architectures": ["simple_cnn"]},
     "comparison": {"all_runs": False},
     **{
