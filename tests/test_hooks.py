@@ -17,7 +17,6 @@ VALUES: dict[str, Any] = {
     "robustness": {"images": 20},
     "comparison": {"all_runs": False},
     "screening": {"architectures": ["simple_cnn"]},
-    "comparison": {"all_runs": False},
     **{
         model: {
             "model": {"architecture": "simple_cnn"},
