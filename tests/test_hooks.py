@@ -16,8 +16,8 @@ VALUES: dict[str, Any] = {
     "compute": {"device": "cpu"},
     "split": {"validation_share": 0.2, "seed": 0},
     "robustness": {"images": 20},
-    "screening": {"architectures": ["simple_cnn"]},
     "comparison": {"all_runs": False},
+    "screening": {"architectures": ["simple_cnn"]},
     **{
         model: {
             "model": {"architecture": "simple_cnn"},

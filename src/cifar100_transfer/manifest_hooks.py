@@ -13,7 +13,7 @@ from kedro.pipeline.node import Node
 
 from cifar100_transfer import manifest
 from cifar100_transfer.config import ComputeConfig
-from cifar100_transfer.hooks import Catalog
+from cifar100_transfer.hooks import Catalog, ErrorHooks
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,11 @@ class ManifestHooks:
         if run_params.get("only_missing_outputs"):
             for warning in stale_outputs(pipeline, catalog):
                 logger.warning(warning)
-        self._store(catalog)
+        try:
+            self._store(catalog)
+        except Exception as error:
+            ErrorHooks().on_pipeline_error(error)
+            raise
         return outcome
 
     @hook_impl
@@ -84,13 +88,21 @@ class ManifestHooks:
     def after_pipeline_run(self, pipeline: Pipeline, catalog: Catalog) -> None:
         """Store the whole manifest, with checksums of the data that came in."""
         self._manifest["data"] = _checksums(pipeline, catalog)
-        self._finish("finished", catalog)
+        try:
+            self._finish("finished", catalog)
+        except Exception as error:
+            ErrorHooks().on_pipeline_error(error)
+            raise
 
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self, error: Exception, catalog: Catalog) -> None:
         """Store how far the run came."""
         self._manifest["error"] = f"{type(error).__name__}: {error}"
-        self._finish("failed", catalog)
+        try:
+            self._finish("failed", catalog)
+        except Exception as refusal:
+            # On a full disk, say, where it must not hide what stopped the run.
+            logger.warning("The manifest of this run can't be stored: %s", refusal.__cause__)
 
     def _finish(self, status: str, catalog: Catalog) -> None:
         self._manifest["status"] = status

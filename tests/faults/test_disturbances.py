@@ -194,7 +194,7 @@ from cifar100_transfer import storage
 sync, calls = storage.sync, []
 def killing(path):
     calls.append(path)
-    if len(calls) == 11:
+    if len(calls) == 15:
         os.kill(os.getpid(), signal.SIGKILL)
     sync(path)
 storage.sync = killing

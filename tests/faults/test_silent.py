@@ -21,7 +21,7 @@ from cifar100_transfer.data.cifar100 import read_cifar100
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation.suspicion import warn_of_gap
 from cifar100_transfer.models import Classifier
-from cifar100_transfer.pipelines.evaluation.nodes import compute_metrics, predict_test_set
+from cifar100_transfer.pipelines.evaluation.nodes import compute_metrics, predict_set
 from cifar100_transfer.pipelines.ingestion.nodes import compute_normalization, split_images
 from cifar100_transfer.pipelines.training.nodes import train_classifier
 from cifar100_transfer.training import EpochRecord, build_classifier
@@ -67,7 +67,7 @@ def run(
         tmp_path,
     )
     test_set = before_test(classifier, test_set)
-    return compute_metrics(predict_test_set(classifier, test_set, CPU), summary)
+    return compute_metrics(predict_set(classifier, test_set, CPU), {"temperature": 1.0}, summary)
 
 
 def test_a_sound_run_warns_of_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
