@@ -60,7 +60,7 @@ def test_every_kind_stores_its_evidence_and_the_best_recipe_trains_in_an_environ
     assert newest(reporting, "ablation.png").is_file()
 
     # It is all that is missing: images and statistics are there by now.
-    parameters = {"screening": {"architectures": ["simple_cnn"], "seconds": 0.2}}
+    parameters = {"screening": {"architectures": ["simple_cnn"], "seconds": 1.5}}
     run("screening", tags=["screening"], parameters=parameters)
     table = pd.read_csv(newest(reporting.parent, "screening.csv"))
     assert table["architecture"].tolist() == ["simple_cnn"]
