@@ -146,8 +146,19 @@ def _spend(recipe: Recipe, data: TrialData, images: int) -> tuple[Recipe, TrialD
 
 
 def _draw(images: ImageSet, count: int, batch_size: int) -> ImageSet:
-    """Draw at most `count` images, in whole batches but for the whole set; at least one batch."""
+    """Draw at most `count` images, in whole batches but for the whole set.
+
+    Classes take turns, and there are at least as many images as classes: a training refuses a set
+    that lacks one.
+    """
+    smallest = math.ceil(images.num_classes / batch_size)
+    count = max(smallest, count // batch_size) * batch_size
     if count >= len(images):
         return images
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    return images.subset(order[: max(1, count // batch_size) * batch_size])
+    labels = images.labels[order]
+    turns = torch.empty_like(order)
+    for label in range(images.num_classes):
+        of_class = labels == label
+        turns[of_class] = torch.arange(int(of_class.sum()))
+    return images.subset(order[turns.argsort(stable=True)[:count]])
