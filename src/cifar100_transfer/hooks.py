@@ -301,7 +301,7 @@ def _part_for(name: str, pipeline: Pipeline) -> Pipeline:
 def _type_parameters(pipeline: Pipeline, catalog: Catalog) -> None:
     """Put typed models in the place of a pipeline's plain parameters, as Kedro does for a run."""
     for name, model in parameter_types({"": pipeline}).items():
-        catalog[f"params:{name}"] = model.model_validate(catalog.load(f"params:{name}"))
+        catalog.save(f"params:{name}", model.model_validate(catalog.load(f"params:{name}")))
 
 
 def _check_clock(pipeline: Pipeline, catalog: Catalog, version: str) -> None:
