@@ -111,13 +111,15 @@ def _demo_table() -> str:
     for name, model in sorted(models, key=lambda item: -item[1]["metrics"]["test_accuracy"]):
         shares = [model["metrics"][f"{part}_accuracy"] for part in ("train", "validation", "test")]
         rows.append(f"| {name} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
-    images = next(iter(record["models"].values()))["metrics"]
-    half = (images["test_accuracy_high"] - images["test_accuracy_low"]) / 2
+    half = max(
+        model["metrics"]["test_accuracy_high"] - model["metrics"]["test_accuracy_low"]
+        for model in record["models"].values()
+    )
     return "\n".join(
         [
             *rows,
             "",
-            f"Top-1 accuracy, 1,000 test images (a 95 % interval is about ±{half:.1%}). "
+            f"Top-1 accuracy, 1,000 test images (95 % intervals up to ±{half / 2:.1%}). "
             f"`{record['command']}` took {record['wall_seconds']:.0f} s on {_machine(record)}.",
         ]
     )

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from machine import describe_machine
 
 from cifar100_transfer.config import (
@@ -34,7 +35,10 @@ from cifar100_transfer.evaluation.robustness import (
     rank_source_weights,
     stratified_subset,
 )
+from cifar100_transfer.models import choose_precision
 from cifar100_transfer.training import build_classifier, train
+
+CPU = torch.device("cpu")
 
 RECIPES = {
     "plain": AugmentationConfig(),
@@ -64,7 +68,10 @@ def measure(
     model = ModelConfig(architecture="express")
     started = time.perf_counter()
     classifier = build_classifier(train_set, normalization, model, config)
-    classifier = train(classifier, train_set, validation_set, config).classifier
+    precision = choose_precision("auto", CPU)
+    classifier = train(
+        classifier, train_set, validation_set, config, CPU, precision=precision
+    ).classifier
     trained = time.perf_counter()
     validation_set, test_set = (
         stratified_subset(part, images, 0) for part in (validation_set, test_set)
@@ -77,6 +84,7 @@ def measure(
         "seed": seed,
         "epochs": epochs,
         "images": images,
+        "precision": str(precision),
         "training_seconds": trained - started,
         "judging_seconds": time.perf_counter() - trained,
         "source_weight": weight,
