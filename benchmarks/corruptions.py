@@ -14,7 +14,6 @@ import csv
 import io
 import json
 import math
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from machine import describe_machine
 from PIL import Image, ImageDraw
 from PIL import __version__ as pillow_version
 from scipy import ndimage
@@ -134,24 +134,13 @@ def measure_speed(images: torch.Tensor, source: str) -> dict[str, Any]:
     total = sum(row["seconds_10000_images_5_severities"] for row in rows)
     print(f"\nAll 95 sets of 10,000 images: {total:.1f} s ({len(images)} {source} images timed).")
     machine = {
-        "processor": processor_name(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+        **describe_machine(),
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "pillow": pillow_version,
     }
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     return {"machine": machine, "images": source, "total_seconds": total, "corruptions": rows}
-
-
-def processor_name() -> str:
-    """Return the processor's name as Linux knows it, else as Python does."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def print_statistics(images: torch.Tensor) -> None:

@@ -10,8 +10,6 @@ memory, machine and versions. `tables` writes those figures into README.md.
 
 import argparse
 import json
-import os
-import platform
 import re
 import resource
 import shlex
@@ -22,9 +20,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from machine import describe_machine
+
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "docs" / "results" / "runs"
-PACKAGES = ("kedro", "torch", "torchvision", "numpy")
 
 # Folders on one machine mean nothing on another.
 PLACEHOLDERS = (
@@ -53,25 +52,12 @@ def run(name: str, arguments: list[str]) -> None:
         "peak_memory_gb": round(
             resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9, 3
         ),
-        "machine": machine(),
+        "machine": {**describe_machine(), "kedro": version("kedro")},
         "models": _judged_since(started),
     }
     RUNS.mkdir(parents=True, exist_ok=True)
     (RUNS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
-
-
-def machine() -> dict[str, Any]:
-    """Describe processor and versions."""
-    lines = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    models = re.findall(r"model name\s*: (.*)", lines)
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "avx512": "avx512f" in lines,
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
-    }
 
 
 def _public(command: str) -> str:

@@ -11,14 +11,15 @@ import pytest
 from cifar100_transfer.config import OptimizerConfig, SplitConfig
 from cifar100_transfer.data.files import load_image_set
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.manifest import describe_parameters
 from cifar100_transfer.models import load_classifier
-from cifar100_transfer.tracking import epoch_listener, flatten
+from cifar100_transfer.tracking import epoch_listener
 from tests.pipelines.conftest import Run, newest, project, run  # noqa: F401
 
 
 def test_groups_are_flattened_with_their_defaults() -> None:
     values = {"split": SplitConfig(seed=3), "a": {"b": OptimizerConfig(), "c": [1, 2]}}
-    flat = flatten(values)
+    flat = describe_parameters(values)
     assert flat["split.seed"] == 3
     assert flat["split.validation_share"] == 0.2
     assert flat["a.b.learning_rate"] == 0.001

@@ -5,7 +5,7 @@ import errno
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, get_origin
+from typing import Any, NoReturn, TypeAlias, get_origin
 
 import click
 import yaml
@@ -27,10 +27,11 @@ from cifar100_transfer.config import (
 )
 from cifar100_transfer.datasets import ArtifactDataset, FolderDataset
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.nested import leaves
 
 logger = logging.getLogger(__name__)
 
-Catalog = CatalogProtocol[str, AbstractDataset[Any, Any]]
+Catalog: TypeAlias = CatalogProtocol[str, AbstractDataset[Any, Any]]
 Registry = Mapping[str, Pipeline]
 
 # Parameters that the catalog or a hook reads; no node sees them.
@@ -127,7 +128,7 @@ def check_names(values: Mapping[str, Any], registered: Registry, origin: "Origin
     """Raise a `UserError` if a parameter belongs to no node of any registered pipeline."""
     known = parameter_names(registered)
     open_to_keys = _dictionaries(registered)
-    for path in _leaves(values):
+    for path, _ in leaves(values):
         if path in known or any(name.startswith(f"{path}.") for name in known):
             continue
         if path.startswith(open_to_keys):
@@ -235,15 +236,6 @@ def _locate(context: KedroContext) -> Origin:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
             files[str(file.relative_to(source.parent))] = content or {}
     return Origin(files, context.config_loader.runtime_params or {})
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in values.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{path}.")
-        else:
-            yield path
 
 
 def _lookup(values: Any, path: str) -> Any:

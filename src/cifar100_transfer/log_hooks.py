@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractDataset, CatalogProtocol
@@ -17,7 +17,7 @@ from cifar100_transfer.pipeline_registry import MODELS
 
 logger = logging.getLogger(__name__)
 
-Catalog = CatalogProtocol[str, AbstractDataset[Any, Any]]
+Catalog: TypeAlias = CatalogProtocol[str, AbstractDataset[Any, Any]]
 
 # Nodes that take less pass without a line.
 SECONDS_WORTH_A_LINE = 1.0

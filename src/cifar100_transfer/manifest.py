@@ -1,16 +1,17 @@
 """What a run was: its parameters, code, data, packages, machine and seconds."""
 
-import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+
+from cifar100_transfer.nested import leaves
 
 
 def describe_code(folder: Path) -> dict[str, Any] | None:
@@ -73,27 +74,15 @@ def _processor() -> str:
 
 def describe_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters as plain values, by dotted name of the single value."""
-    return dict(
-        leaf
-        for name, value in sorted(values.items())
-        for leaf in _leaves(
-            name, value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-        )
-    )
+    return dict(leaves(_plain(dict(sorted(values.items())))))
 
 
-def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _leaves(f"{name}.{key}", inner)
-    else:
-        yield name, value
-
-
-def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return {name: _plain(inner) for name, inner in value.items()}
+    return value
 
 
 def changed_parameters(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

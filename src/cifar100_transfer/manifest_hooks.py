@@ -14,6 +14,7 @@ from kedro.pipeline.node import Node
 from cifar100_transfer import manifest
 from cifar100_transfer.config import ComputeConfig
 from cifar100_transfer.hooks import Catalog, ErrorHooks
+from cifar100_transfer.storage import file_digest
 
 logger = logging.getLogger(__name__)
 
@@ -155,5 +156,6 @@ def _checksums(pipeline: Pipeline, catalog: Catalog) -> dict[str, dict[str, str]
     for name in sorted(pipeline.inputs()):
         files = getattr(catalog.get(name), "files", None)
         if files:
-            found[name] = {path.name: manifest.checksum(path) for path in files() if path.is_file()}
+            present = [path for path in files() if path.is_file()]
+            found[name] = {path.name: file_digest(path, "sha256") for path in present}
     return found

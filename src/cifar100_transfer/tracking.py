@@ -17,10 +17,10 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractDataset, CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
-from pydantic import BaseModel
 
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.hooks import fail
+from cifar100_transfer.manifest import describe_parameters
 
 if TYPE_CHECKING:
     from cifar100_transfer.models import ClassifierSpec
@@ -79,7 +79,7 @@ class MLflowHooks:
         mlflow.set_tags({"kedro_env": run_params["env"], "kedro_run": run_params["run_id"]})
         parameters = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
         groups = {name.removeprefix("params:"): catalog.load(name) for name in parameters}
-        mlflow.log_params(flatten(groups))
+        mlflow.log_params(describe_parameters(groups))
         self._catalog = catalog
 
     @hook_impl
@@ -129,18 +129,6 @@ class MLflowHooks:
             mlflow.end_run(status)
             _tracked_model.set(None)
             self._catalog = None
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested parameters under dotted names, defaults of typed groups included."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        group = value.model_dump() if isinstance(value, BaseModel) else value
-        if isinstance(group, Mapping):
-            flat |= flatten(group, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = group
-    return flat
 
 
 def _numbers(values: Mapping[str, Any], model: str) -> dict[str, float]:

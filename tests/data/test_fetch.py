@@ -12,8 +12,9 @@ from typing import ClassVar
 import pytest
 
 from cifar100_transfer.data import fetch as fetch_module
-from cifar100_transfer.data.fetch import fetch, file_digest
+from cifar100_transfer.data.fetch import fetch
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.storage import file_digest
 
 CONTENT = bytes(range(256)) * 200
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()

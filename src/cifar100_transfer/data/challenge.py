@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.storage import atomic_path
+from cifar100_transfer.storage import atomic_path, file_digest
 
 from .corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from .fetch import fetch, file_digest
+from .fetch import fetch
 
 logger = logging.getLogger(__name__)
 

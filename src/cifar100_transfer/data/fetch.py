@@ -1,6 +1,5 @@
 """Downloads that are checked, resumed, and never left half done under their final name."""
 
-import hashlib
 import http.client
 import logging
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.storage import sync
+from cifar100_transfer.storage import file_digest, sync
 
 logger = logging.getLogger(__name__)
 
@@ -19,12 +18,6 @@ TIMEOUT_S = 30
 ATTEMPTS = 4
 CHUNK_BYTES = 1 << 20
 MAX_BYTES = 1 << 30  # six times the largest file there is to fetch
-
-
-def file_digest(path: Path, algorithm: str) -> str:
-    """Return the hexadecimal digest of a file; `algorithm` is a name `hashlib` knows."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def fetch(url: str, destination: Path, digest: str, advice: str) -> Path:

@@ -41,9 +41,7 @@ class ImageSet:
                 f"labels must be int64 [{len(self.images)}], one an image, got "
                 f"{self.labels.dtype} {list(self.labels.shape)}"
             )
-        if len(set(self.class_names)) != len(self.class_names):
-            twice = sorted({n for n in self.class_names if self.class_names.count(n) > 1})
-            raise UserError(f"class names must differ, but {twice} occur more than once")
+        check_classes(self.class_names, self.coarse_names, self.coarse_of_class)
         if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(
             self.class_names
         ):
@@ -51,10 +49,6 @@ class ImageSet:
                 f"labels must lie in 0 … {len(self.class_names) - 1}, got "
                 f"{int(self.labels.min())} … {int(self.labels.max())}"
             )
-        if len(self.coarse_of_class) not in (0, len(self.class_names)) or not all(
-            0 <= coarse < len(self.coarse_names) for coarse in self.coarse_of_class
-        ):
-            raise UserError("coarse_of_class must name a coarse class for every fine one")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,6 +70,19 @@ class ImageSet:
     def with_images(self, images: torch.Tensor) -> ImageSet:
         """Return the same labels and classes with other images (uint8 [N, 3, H, W])."""
         return replace(self, images=images)
+
+
+def check_classes(
+    class_names: tuple[str, ...], coarse_names: tuple[str, ...], coarse_of_class: tuple[int, ...]
+) -> None:
+    """Raise a `UserError` if two classes have one name, or the hierarchy does not fit them."""
+    if len(set(class_names)) != len(class_names):
+        twice = sorted({name for name in class_names if class_names.count(name) > 1})
+        raise UserError(f"class names must differ, but {twice} occur more than once")
+    if len(coarse_of_class) not in (0, len(class_names)) or not all(
+        0 <= coarse < len(coarse_names) for coarse in coarse_of_class
+    ):
+        raise UserError("coarse_of_class must name a coarse class for every fine one")
 
 
 @dataclass(frozen=True)

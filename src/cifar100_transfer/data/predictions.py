@@ -6,6 +6,8 @@ import torch
 
 from cifar100_transfer.errors import UserError
 
+from .image_set import check_classes
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -30,9 +32,7 @@ class Predictions:
 
     def __post_init__(self) -> None:
         classes = len(self.class_names)
-        if len(set(self.class_names)) != classes:
-            twice = sorted({n for n in self.class_names if self.class_names.count(n) > 1})
-            raise UserError(f"class names must differ, but {twice} occur more than once")
+        check_classes(self.class_names, self.coarse_names, self.coarse_of_class)
         if (
             self.logits.dtype != torch.float32
             or self.logits.device.type != "cpu"
@@ -66,10 +66,6 @@ class Predictions:
                 f"infinity, the first is row {int(broken.int().argmax())}: the classifier diverged "
                 f"in training or its weights are damaged"
             )
-        if len(self.coarse_of_class) not in (0, classes) or not all(
-            0 <= coarse < len(self.coarse_names) for coarse in self.coarse_of_class
-        ):
-            raise UserError("coarse_of_class must name a coarse class for every fine one")
 
     def __len__(self) -> int:
         return len(self.labels)

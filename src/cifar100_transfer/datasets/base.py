@@ -1,6 +1,5 @@
 """What all stored artifacts have in common."""
 
-import hashlib
 from abc import abstractmethod
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
@@ -9,6 +8,7 @@ from kedro.io import AbstractVersionedDataset, Version
 from kedro.io.core import VersionNotFoundError
 
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.storage import file_digest
 
 Artifact = TypeVar("Artifact")
 
@@ -53,7 +53,7 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
         self.write(data, path)
         # Another run may store its own meanwhile: its results must not mix with these.
         self._saved = path
-        self._stamp, self._digest = _stamp(path), _digest(path)
+        self._stamp, self._digest = _stamp(path), file_digest(path, "sha256")
 
     def load_path(self) -> Path:
         """Return the file that `load` reads.
@@ -67,7 +67,7 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
             path = Path(self._filepath)
         if not path.is_file():
             raise UserError(f"{self._filepath} does not exist yet: run the pipeline that makes it")
-        if self._saved and _stamp(path) != self._stamp and _digest(path) != self._digest:
+        if self._saved and self._is_replaced(path):
             raise UserError(
                 f"{path} was replaced by another run, with other content: let runs that differ in "
                 f"their data follow one another, or give each a data_root of its own"
@@ -98,6 +98,9 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
         except VersionNotFoundError:
             return False
 
+    def _is_replaced(self, path: Path) -> bool:
+        return _stamp(path) != self._stamp and file_digest(path, "sha256") != self._digest
+
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath, "version": self._version}
 
@@ -105,8 +108,3 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
 def _stamp(path: Path) -> tuple[int, ...]:
     state = path.stat()
     return state.st_ino, state.st_size, state.st_mtime_ns
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

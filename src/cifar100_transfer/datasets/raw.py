@@ -129,7 +129,7 @@ class HuggingFaceDataset(ImageFolderDataset):
         )
 
 
-class SampleDataset(AbstractDataset[NoReturn, tuple[ImageSet, ImageSet]]):
+class SampleDataset(RawDataset):
     """The embedded data set: generated once into CIFAR-100's own files, then read like it.
 
     Args:
@@ -151,11 +151,10 @@ class SampleDataset(AbstractDataset[NoReturn, tuple[ImageSet, ImageSet]]):
         seed: int = 0,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._folder = Path(filepath)
+        super().__init__(filepath=filepath, metadata=metadata)
         self._task = task
         self._per_class = {"train": train_per_class, "test": test_per_class}
         self._seed = seed
-        self.metadata = metadata
 
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Return training and test images, generating the files where they are absent."""
@@ -179,10 +178,6 @@ class SampleDataset(AbstractDataset[NoReturn, tuple[ImageSet, ImageSet]]):
             for split in ("train", "test")
         )
         write_cifar_archive_folder(self._folder, train, test)
-
-    def save(self, data: NoReturn) -> None:
-        """Refuse: raw data is an input."""
-        raise UserError(f"{self._folder}: raw data is read, never written")
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._folder, "task": self._task, **self._per_class, "seed": self._seed}

@@ -7,10 +7,8 @@ arguments give the same picture. Where not everything fits, the picture itself s
 
 import math
 import textwrap
-import threading
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Any, ParamSpec
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import matplotlib.style
@@ -20,13 +18,30 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from cifar100_transfer.data import Predictions
 from cifar100_transfer.errors import UserError
 
+from .drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    SERIES,
+    SET_COLOURS,
+    SHARES,
+    amount,
+    canvas,
+    cut,
+    empty_figure,
+    message,
+    styled,
+    time_unit,
+)
 from .metrics import (
     calibration_table,
     confusion_counts,
@@ -36,41 +51,6 @@ from .metrics import (
     with_temperature,
 )
 
-# Okabe and Ito (2008): told apart by people of every kind of colour vision.
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
-PURPLE, SKY, AMBER = "#CC79A7", "#56B4E9", "#E69F00"
-INK, GREY, PALE = "#222222", "#6B6B6B", "#D9D9D9"
-SERIES = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY, INK)
-SET_COLOURS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
-SHARES = LinearSegmentedColormap.from_list(
-    "shares", ["#FFFFFF", "#CFE3F1", "#7FB5D8", "#2A7AB5", "#0B3C6B", "#061D38"]
-)
-STYLE = {
-    "figure.constrained_layout.use": True,
-    "figure.constrained_layout.w_pad": 0.08,
-    "figure.constrained_layout.h_pad": 0.08,
-    "figure.dpi": 150,
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.titlecolor": GREY,
-    "axes.labelcolor": GREY,
-    "axes.edgecolor": GREY,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "grid.color": PALE,
-    "grid.linewidth": 0.6,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "text.color": INK,
-    "text.parse_math": False,  # a class may be called "$5" or "a_b"
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-}
-
 ANNOTATED_CLASSES = 25  # with more the numbers in a matrix can't be read
 MATRIX_CLASSES = 200  # with more a cell of a matrix is smaller than a dot of ink
 SHOWN_OF_MANY = 50
@@ -78,27 +58,8 @@ LISTED_CLASSES = 120
 GRID_CLASSES = 100
 DISTRIBUTION_ROWS = 40
 
-P = ParamSpec("P")
-# Matplotlib's settings belong to the process: two threads in a style of their own would leave one.
-_STYLE_LOCK = threading.Lock()
 
-
-def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the project's style and lay the figure out before the style ends."""
-
-    @wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with _STYLE_LOCK, matplotlib.style.context(["default", STYLE]):
-            figure = draw(*args, **kwargs)
-            figure.draw_without_rendering()
-        # Laid out once: to do it again for every picture that is saved would double the time.
-        figure.set_layout_engine("none")
-        return figure
-
-    return styled
-
-
-@_styled
+@styled
 def learning_curves(history: pd.DataFrame, title: str) -> Figure:
     """Draw loss and accuracy per epoch, on training and validation images.
 
@@ -110,7 +71,7 @@ def learning_curves(history: pd.DataFrame, title: str) -> Figure:
     Returns:
         Two panels; the epoch of the best validation accuracy, the first of equals, is marked.
     """
-    figure = _figure(10, 4.5, title)
+    figure = empty_figure(10, 4.5, title)
     loss, accuracy = figure.subplots(1, 2)
     best = history.iloc[int(history["validation_accuracy"].to_numpy().argmax())]
     marker = "o" if len(history) <= 40 else None
@@ -149,7 +110,7 @@ def learning_curves(history: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def confusion_matrix(predictions: Predictions, title: str) -> Figure:
     """Draw how often each true class (row) was predicted as each class (column).
 
@@ -191,7 +152,7 @@ def confusion_matrix(predictions: Predictions, title: str) -> Figure:
     )
 
 
-@_styled
+@styled
 def coarse_confusion_matrix(predictions: Predictions, title: str) -> Figure:
     """Draw in percent how often each coarse class (row) was taken for each other (column).
 
@@ -200,11 +161,11 @@ def coarse_confusion_matrix(predictions: Predictions, title: str) -> Figure:
         title: heading of the figure.
     """
     if not predictions.has_hierarchy:
-        return _message(title, "these classes have no coarse classes")
+        return message(title, "these classes have no coarse classes")
     return _coarse_matrix(predictions, title, "")
 
 
-@_styled
+@styled
 def reliability_diagram(
     predictions: Predictions, title: str, temperature: float | None = None
 ) -> Figure:
@@ -216,7 +177,7 @@ def reliability_diagram(
         temperature: if given, a line shows the same after division of the logits by it.
     """
     table = calibration_table(predictions)
-    figure = _figure(
+    figure = empty_figure(
         5.6,
         6.2,
         title,
@@ -268,7 +229,7 @@ def reliability_diagram(
     return figure
 
 
-@_styled
+@styled
 def per_class_accuracy(predictions: Predictions, title: str) -> Figure:
     """Draw the share of each class's images that was recognised, best class first.
 
@@ -293,7 +254,7 @@ def per_class_accuracy(predictions: Predictions, title: str) -> Figure:
         length = math.ceil(len(present) / parts)
         columns = [present.iloc[k * length : (k + 1) * length] for k in range(parts)]
     rows = len(columns[0])
-    figure = _figure(1.3 + 4.2 * len(columns), 1.7 + 0.17 * max(rows, 4), title, note)
+    figure = empty_figure(1.3 + 4.2 * len(columns), 1.7 + 0.17 * max(rows, 4), title, note)
     mean = float(present["recall"].mean())
     for axes, part in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
         positions = np.arange(len(part))
@@ -321,7 +282,7 @@ def per_class_accuracy(predictions: Predictions, title: str) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def confused_pairs(
     pairs: pd.DataFrame, predictions: Predictions, images: torch.Tensor, title: str
 ) -> Figure:
@@ -345,10 +306,10 @@ def confused_pairs(
     left_out = len(pairs) - len(shown)
     note = f"The {left_out} further pairs are left out." if left_out else ""
     if shown.empty:
-        return _message(title, "no class was taken for another")
+        return message(title, "no class was taken for another")
     columns = min(6, int(shown["count"].max()))
     beside = columns + 0.5
-    figure, axes = _canvas((-2.4, beside + 3), (-0.4, len(shown) * 1.1), 0.72, title, note)
+    figure, axes = canvas((-2.4, beside + 3), (-0.4, len(shown) * 1.1), 0.72, title, note)
     index = {name: k for k, name in enumerate(predictions.class_names)}
     by_confidence = predictions.confidence.argsort(descending=True, stable=True)
     labels, predicted = predictions.labels[by_confidence], predictions.predicted[by_confidence]
@@ -378,7 +339,7 @@ def confused_pairs(
     return figure
 
 
-@_styled
+@styled
 def confident_mistakes(
     predictions: Predictions, images: torch.Tensor, title: str, count: int = 24
 ) -> Figure:
@@ -398,11 +359,11 @@ def confident_mistakes(
     by_confidence = confidence.argsort(descending=True, stable=True)
     mistakes = by_confidence[~predictions.correct[by_confidence]]
     if len(mistakes) == 0:
-        return _message(title, f"no mistake among {len(predictions)} images")
+        return message(title, f"no mistake among {len(predictions)} images")
     shown = mistakes[:count].tolist()
     columns = min(8, len(shown))
     rows = math.ceil(len(shown) / columns)
-    figure, axes = _canvas(
+    figure, axes = canvas(
         (-0.08, columns * 1.15 - 0.07),
         (-0.05, rows * 1.72),
         1.15,
@@ -420,7 +381,7 @@ def confident_mistakes(
     return figure
 
 
-@_styled
+@styled
 def class_activation(
     predictions: Predictions,
     images: torch.Tensor,
@@ -441,7 +402,7 @@ def class_activation(
         UserError: there are not as many images as predictions.
     """
     _check_images(predictions, images)
-    figure, axes = _canvas(
+    figure, axes = canvas(
         (-0.08, len(chosen) * 1.15 - 0.07),
         (-0.05, 2.75),
         1.15,
@@ -485,7 +446,7 @@ def _write_names(axes: Axes, x: float, y: float, true: str, taken_for: str) -> N
     )
 
 
-@_styled
+@styled
 def class_distribution(counts: pd.DataFrame, title: str) -> Figure:
     """Draw how many images every class has in every set.
 
@@ -502,7 +463,7 @@ def class_distribution(counts: pd.DataFrame, title: str) -> Figure:
     return _distribution_ranks(counts, title)
 
 
-@_styled
+@styled
 def sample_grid(
     images: torch.Tensor,
     labels: torch.Tensor,
@@ -525,7 +486,7 @@ def sample_grid(
     missing = len(class_names) - len(present)
     note = f"{missing} classes without images are left out. " if missing else ""
     if len(present) == 0:
-        return _message(title, "no images")
+        return message(title, "no images")
     shown = present
     if len(present) > GRID_CLASSES:
         shown = np.sort(lot.choice(present, GRID_CLASSES, replace=False))
@@ -534,7 +495,7 @@ def sample_grid(
     rows = math.ceil(len(shown) / columns)
     names = [_in_lines(class_names[label], 17, 2) for label in shown]
     step = 1.2 + 0.125 * max(1 + name.count("\n") for name in names)
-    figure, axes = _canvas(
+    figure, axes = canvas(
         (-0.08, columns * 1.15 - 0.07), (-0.05, rows * step - 0.05), 0.95, title, note
     )
     for place, label in enumerate(shown):
@@ -548,7 +509,7 @@ def sample_grid(
     return figure
 
 
-@_styled
+@styled
 def contact_sheet(
     images: torch.Tensor, predictions: pd.DataFrame, title: str, note: str = ""
 ) -> Figure:
@@ -564,13 +525,13 @@ def contact_sheet(
     columns = min(6, len(images))
     across, down = 1.45, 1.3 + 0.13 * len(ranks)
     rows = math.ceil(len(images) / columns)
-    figure, axes = _canvas(
+    figure, axes = canvas(
         (-0.08, columns * across - 0.37), (-0.05, rows * down - 0.05), 1.2, title, note
     )
     for place, (image, (_, row)) in enumerate(zip(images, predictions.iterrows(), strict=True)):
         x, y = place % columns * across, place // columns * down
         _draw_image(axes, image, x, y)
-        axes.text(x, y + 1.04, _cut(row["file"], 24), va="top", fontsize=6.5, color=GREY)
+        axes.text(x, y + 1.04, cut(row["file"], 24), va="top", fontsize=6.5, color=GREY)
         for line, rank in enumerate(ranks):
             axes.text(
                 x,
@@ -583,7 +544,7 @@ def contact_sheet(
     return figure
 
 
-@_styled
+@styled
 def comparison(table: pd.DataFrame) -> Figure:
     """Draw the accuracy of every model, the best on test images first.
 
@@ -593,7 +554,7 @@ def comparison(table: pd.DataFrame) -> Figure:
             may be NaN), `parameters` (number) and `seconds` (of training; NaN if unknown).
     """
     ordered = table.sort_values("test_accuracy", ascending=False, kind="stable")
-    figure = _figure(
+    figure = empty_figure(
         9,
         1.7 + 0.5 * len(ordered),
         "Accuracy by model",
@@ -634,11 +595,11 @@ def comparison(table: pd.DataFrame) -> Figure:
             color=SET_COLOURS["test"],
         )
     right = axes.twinx()
-    axes.set_yticks(positions, [_cut(str(name), 30) for name in ordered["model"]])
+    axes.set_yticks(positions, [cut(str(name), 30) for name in ordered["model"]])
     right.set_yticks(
         positions,
         [
-            f"{_amount(p)} parameters\n{_duration(s)}"
+            f"{amount(p)} parameters\n{_duration(s)}"
             for p, s in zip(ordered["parameters"], ordered["seconds"], strict=True)
         ],
         fontsize=8,
@@ -663,7 +624,7 @@ def comparison(table: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def accuracy_against_cost(table: pd.DataFrame) -> Figure:
     """Draw every model's test accuracy over its training time, parameters and operations.
 
@@ -672,7 +633,7 @@ def accuracy_against_cost(table: pd.DataFrame) -> Figure:
             `test_accuracy_high`, `seconds` (of training), `parameters` and `flops` (of one image).
             Of the last three any may be NaN; the picture says which models are missing then.
     """
-    figure = _figure(12, 4.2, "Accuracy against cost", _missing_costs(table))
+    figure = empty_figure(12, 4.2, "Accuracy against cost", _missing_costs(table))
     quantities = {
         "seconds": "training time (s)",
         "parameters": "parameters",
@@ -694,12 +655,12 @@ def accuracy_against_cost(table: pd.DataFrame) -> Figure:
                 fmt="osD^v"[k // len(SERIES) % 5],
                 color=SERIES[k % len(SERIES)],
                 capsize=3,
-                label=_cut(str(row["model"]), 40),
+                label=cut(str(row["model"]), 40),
             )
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_locator(LogLocator())
-        axes.xaxis.set_major_formatter(lambda value, _: _amount(value))
+        axes.xaxis.set_major_formatter(lambda value, _: amount(value))
         axes.margins(x=0.2)
         # On a logarithmic scale at least one power of ten must be in sight.
         low, high = axes.get_xlim()
@@ -722,7 +683,7 @@ def _missing_costs(table: pd.DataFrame) -> str:
     return note
 
 
-@_styled
+@styled
 def overlaid_curves(histories: dict[str, pd.DataFrame]) -> Figure:
     """Draw every model's validation accuracy per epoch and over the time spent.
 
@@ -730,10 +691,10 @@ def overlaid_curves(histories: dict[str, pd.DataFrame]) -> Figure:
         histories: by model name; each with `epoch`, `validation_accuracy` and `seconds` (of that
             epoch). The time axis is logarithmic where one model took over 20 times another's time.
     """
-    figure = _figure(10, 4.6, "Validation accuracy of every model")
+    figure = empty_figure(10, 4.6, "Validation accuracy of every model")
     by_epoch, by_time = figure.subplots(1, 2, sharey=True)
     totals = [float(history["seconds"].sum()) for history in histories.values()]
-    unit, divisor = _time_unit(max(totals))
+    unit, divisor = time_unit(max(totals))
     for k, (name, history) in enumerate(histories.items()):
         line: dict[str, Any] = {
             "color": SERIES[k % len(SERIES)],
@@ -742,7 +703,7 @@ def overlaid_curves(histories: dict[str, pd.DataFrame]) -> Figure:
             "markersize": 3,
         }
         accuracy = history["validation_accuracy"]
-        by_epoch.plot(history["epoch"], accuracy, label=_cut(name, 30), **line)
+        by_epoch.plot(history["epoch"], accuracy, label=cut(name, 30), **line)
         by_time.plot(history["seconds"].cumsum() / divisor, accuracy, **line)
     by_epoch.set_title("by epoch")
     by_epoch.set_xlabel("epoch")
@@ -760,37 +721,6 @@ def overlaid_curves(histories: dict[str, pd.DataFrame]) -> Figure:
         axes.grid()
     figure.legend(loc="outside lower center", ncols=min(len(histories), 4))
     return figure
-
-
-def _figure(width: float, height: float, title: str, note: str = "") -> Figure:
-    """Make an empty figure (inches) with its heading and, at its foot, what a reader must know."""
-    figure = Figure(figsize=(width, height))
-    # Characters an inch of the two sizes, measured on English text in the default font.
-    heading = textwrap.fill(title, int(9.5 * width))
-    figure.suptitle(heading, x=0.012, ha="left", fontsize=12, fontweight="bold")
-    if note:
-        foot = textwrap.fill(note, int(14.5 * width))
-        figure.supxlabel(foot, x=0.012, ha="left", fontsize=8, color=GREY)
-    return figure
-
-
-def _message(title: str, text: str) -> Figure:
-    figure, axes = _canvas((0, 5), (0, 0.6), 1, title, "")
-    axes.text(2.5, 0.3, text, ha="center", va="center", color=GREY)
-    return figure
-
-
-def _canvas(
-    x: tuple[float, float], y: tuple[float, float], unit: float, title: str, note: str
-) -> tuple[Figure, Axes]:
-    """Make axes without frame or ticks; an image is one unit, `unit` inches, large; y downwards."""
-    width, height = (x[1] - x[0]) * unit, (y[1] - y[0]) * unit
-    figure = _figure(max(width + 0.2, 5.2), height + (0.9 if note else 0.65), title, note)
-    axes = figure.subplots()
-    axes.set_axis_off()
-    axes.set_anchor("NW")
-    axes.set(xlim=x, ylim=y[::-1], aspect="equal", autoscale_on=False)
-    return figure, axes
 
 
 def _draw_image(axes: Axes, image: torch.Tensor, x: float, y: float) -> None:
@@ -825,7 +755,7 @@ def _annotated_matrix(
     """Draw a matrix of up to 25 classes with its numbers: images ("d") or percent of the row."""
     n = len(names)
     side = 2.6 + 0.42 * n
-    figure = _figure(max(side + 1.5, 5.8), max(side, 4.2), title, note)
+    figure = empty_figure(max(side + 1.5, 5.8), max(side, 4.2), title, note)
     axes = figure.subplots()
     shares = _row_shares(counts)
     values = counts if unit == "d" else 100 * shares
@@ -904,7 +834,7 @@ def _large_matrix(
         note += f"One name in {step} is written. "
     fontsize = 8 if len(names) <= 60 else 6
     side = 10.5 if len(names) <= 60 else 11.5
-    figure = _figure(
+    figure = empty_figure(
         side + 0.6, side, title, note + "Rows sum to 100 %; the colour scale widens small shares."
     )
     axes = figure.subplots()
@@ -945,7 +875,7 @@ def _distribution_bars(counts: pd.DataFrame, by: str, title: str) -> Figure:
         "In brackets: number of classes x images of the smallest to the largest." if coarse else ""
     )
     summed = counts.pivot_table("images", by, "set", "sum", fill_value=0, sort=False)
-    figure = _figure(8.5, 1.9 + len(names) * (0.115 * len(sets) + 0.08), title, note)
+    figure = empty_figure(8.5, 1.9 + len(names) * (0.115 * len(sets) + 0.08), title, note)
     axes = figure.subplots()
     height = 0.8 / len(sets)
     for k, part in enumerate(sets):
@@ -976,7 +906,7 @@ def _distribution_bars(counts: pd.DataFrame, by: str, title: str) -> Figure:
 def _distribution_ranks(counts: pd.DataFrame, title: str) -> Figure:
     """Draw images per class over the rank of the class, for more classes than can be named."""
     classes = counts["class"].nunique()
-    figure = _figure(
+    figure = empty_figure(
         8.5, 4.2, title, f"{classes:,} classes are too many to name: they are ranked in every set."
     )
     axes = figure.subplots()
@@ -1015,7 +945,7 @@ def _range(low: int, high: int) -> str:
 
 def _short(name: str, length: int = 20) -> str:
     """Write the name of a class for people, in at most `length` characters."""
-    return _cut(name.replace("_", " "), length)
+    return cut(name.replace("_", " "), length)
 
 
 def _in_lines(name: str, length: int, lines: int) -> str:
@@ -1023,29 +953,10 @@ def _in_lines(name: str, length: int, lines: int) -> str:
     return textwrap.fill(name.replace("_", " "), length, max_lines=lines, placeholder="…")
 
 
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
-
-
-def _amount(number: float) -> str:
-    """Write a number with three digits and a thousands suffix."""
-    for size, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if number >= size:
-            return f"{number / size:.3g}{suffix}"
-    return f"{number:.0f}"
-
-
-def _time_unit(seconds: float) -> tuple[str, float]:
-    """Choose the unit in which a duration reads best: its name and its seconds."""
-    if seconds >= 2 * 3600:
-        return "hours", 3600
-    return ("minutes", 60) if seconds >= 120 else ("seconds", 1)
-
-
 def _duration(seconds: float) -> str:
     if math.isnan(seconds):
         return "training time unknown"
-    unit, divisor = _time_unit(seconds)
+    unit, divisor = time_unit(seconds)
     return f"{seconds / divisor:.3g} {unit}"
 
 
@@ -1058,7 +969,7 @@ METHOD_NAMES = {
 }
 
 
-@_styled
+@styled
 def robustness_heat_map(table: pd.DataFrame, title: str) -> Figure:
     """Draw accuracy by corruption (row) and severity (column), a panel a method.
 
@@ -1071,7 +982,7 @@ def robustness_heat_map(table: pd.DataFrame, title: str) -> Figure:
     note = f"Percent of {table['images'].iloc[0]:,} {table['set'].iloc[0]} images."
     if any(method.startswith("batch_norm") for method in methods):
         note += " Transductive methods use statistics of the very images they classify."
-    figure = _figure(2.6 + 2.5 * len(methods), 1.7 + 0.27 * len(corruptions), title, note)
+    figure = empty_figure(2.6 + 2.5 * len(methods), 1.7 + 0.27 * len(corruptions), title, note)
     panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
     for axes, method in zip(panels, methods, strict=True):
         grid = table[table["method"] == method].pivot_table("accuracy", "corruption", "severity")
@@ -1097,7 +1008,7 @@ def robustness_heat_map(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def corruption_grid(
     examples: torch.Tensor, corruptions: Sequence[str], severities: Sequence[int], title: str
 ) -> Figure:
@@ -1111,7 +1022,7 @@ def corruption_grid(
     """
     rows, columns = len(corruptions), len(severities)
     x, y = (-2.4, columns * GRID_STEP), (-0.5, rows * GRID_STEP)
-    figure, axes = _canvas(x, y, unit=0.62, title=title, note="")
+    figure, axes = canvas(x, y, unit=0.62, title=title, note="")
     for row, name in enumerate(corruptions):
         axes.text(-0.15, row * GRID_STEP + 0.5, _short(name), ha="right", va="center")
         for column in range(columns):

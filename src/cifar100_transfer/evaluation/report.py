@@ -10,6 +10,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cifar100_transfer.config import ModelConfig, TrainingConfig
+from cifar100_transfer.nested import leaves
+
+from .drawing import amount, time_unit
 
 # Points of accuracy between training and test images.
 STRONG_GAP, SLIGHT_GAP = 0.10, 0.03
@@ -317,21 +320,13 @@ def settings_table(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, l
 
 def _settings(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Flatten a recipe into named settings; those without a meaning beside the others are None."""
-    leaves = dict(_leaves({part: recipe.get(part, {}) for part in _RECIPE_PARTS}))
-    for path, value in leaves.items():
+    settings = dict(leaves({part: recipe.get(part, {}) for part in _RECIPE_PARTS}))
+    for path, value in settings.items():
         if path in _PLAIN_SETTINGS:
             continue
-        chosen = leaves.get(f"{path.rpartition('.')[0]}.name")
+        chosen = settings.get(f"{path.rpartition('.')[0]}.name")
         name = path.partition(".")[2].replace(".", ": ").replace("_", " ")
         yield name, None if chosen in _UNUSED.get(path, ()) else value
-
-
-def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from ((f"{name}.{path}", inner) for path, inner in _leaves(value))
-        else:
-            yield name, value
 
 
 def _plain(value: Any) -> str:
@@ -376,21 +371,8 @@ def duration(seconds: float | None) -> str:
     """Write a duration in the unit that reads best, or a dash where it is unknown."""
     if seconds is None or math.isnan(seconds):
         return "\N{EN DASH}"
-    if seconds >= 2 * 3600:
-        return f"{seconds / 3600:.1f}\N{NO-BREAK SPACE}hours"
-    if seconds >= 120:
-        return f"{seconds / 60:.1f}\N{NO-BREAK SPACE}minutes"
-    return f"{seconds:.1f}\N{NO-BREAK SPACE}seconds"
-
-
-def amount(number: float | None) -> str:
-    """Write a large number with three digits and a suffix, or a dash where it is unknown."""
-    if number is None or math.isnan(number):
-        return "\N{EN DASH}"
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}\N{NO-BREAK SPACE}{suffix}"
-    return f"{number:.0f}"
+    unit, divisor = time_unit(seconds)
+    return f"{seconds / divisor:.1f}\N{NO-BREAK SPACE}{unit}"
 
 
 def _template(name: str) -> Any:
@@ -406,7 +388,7 @@ def _template(name: str) -> Any:
         "percent": percent,
         "points": points,
         "duration": duration,
-        "amount": amount,
+        "amount": lambda number: amount(number).replace(" ", "\N{NO-BREAK SPACE}"),
         "plain": _plain,
     }
     return environment.get_template(name)

@@ -3,8 +3,9 @@
 Names are loaded on first use, so that importing this package does not import torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cifar100_transfer.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from .backbones import (
@@ -57,8 +58,4 @@ __all__ = [
     "zero_init_residual",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_attributes(__name__, _HOMES)

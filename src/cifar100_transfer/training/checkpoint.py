@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from cifar100_transfer.nested import leaves
 from cifar100_transfer.storage import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ def identify(description: dict[str, Any]) -> dict[str, Any]:
     Args:
         description: nested plain values.
     """
-    return dict(_flatten(description))
+    # Through JSON, so that a tuple equals the list that it comes back as.
+    return {name: json.loads(json.dumps(value)) for name, value in leaves(description)}
 
 
 def digest(*tensors: torch.Tensor) -> str:
@@ -127,14 +129,3 @@ def _difference(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
         for name in sorted(stored.keys() | wanted.keys())
         if stored.get(name) != wanted.get(name)
     )
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat += _flatten(value, f"{prefix}{name}.")
-        else:
-            # Through JSON, so that a tuple equals the list that it comes back as.
-            flat.append((f"{prefix}{name}", json.loads(json.dumps(value))))
-    return flat

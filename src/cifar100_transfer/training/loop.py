@@ -146,19 +146,15 @@ def train(
     validation = validation_set.images.to(device), validation_set.labels.to(device)
     history: list[EpochRecord] = []
     best_weights: dict[str, torch.Tensor] = {}
-    identity = identify(
-        {
-            "spec": asdict(classifier.spec),
-            "training": config.model_dump(),
+    identity: dict[str, Any] = {}
+    if resume_folder:
+        about = {
             "device": device.type,
             "precision": str(precision),
             "compiled": compile_network,
             "devices": process_count(),
-            "initial weights": digest(*classifier.state_dict().values()),
-            "training images": digest(train_set.images, train_set.labels),
-            "validation images": digest(validation_set.images, validation_set.labels),
         }
-    )
+        identity = _identify(classifier, train_set, validation_set, config, about)
     if resume_folder and (point := load_resume_point(resume_folder, identity)):
         _restore(engine, point)
         best_weights = point.best_weights or copy.deepcopy(engine.judged.state_dict())
@@ -200,6 +196,26 @@ def train(
     classifier.load_state_dict(best_weights)
     classifier.requires_grad_(True)  # frozen epochs may have been the last
     return TrainingResult(classifier.cpu().eval(), history)
+
+
+def _identify(
+    classifier: Classifier,
+    train_set: ImageSet,
+    validation_set: ImageSet,
+    config: TrainingConfig,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Describe a training so that equal ones are equal; reads all images, which takes a moment."""
+    return identify(
+        {
+            "spec": asdict(classifier.spec),
+            "training": config.model_dump(),
+            **about,
+            "initial weights": digest(*classifier.state_dict().values()),
+            "training images": digest(train_set.images, train_set.labels),
+            "validation images": digest(validation_set.images, validation_set.labels),
+        }
+    )
 
 
 def _compiled(classifier: Classifier) -> nn.Module:

@@ -12,16 +12,16 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from cifar100_transfer.evaluation.figures import (
+from cifar100_transfer.evaluation.drawing import (
     BLUE,
     GREY,
     ORANGE,
     SHARES,
-    _amount,
-    _cut,
-    _figure,
-    _message,
-    _styled,
+    amount,
+    cut,
+    empty_figure,
+    message,
+    styled,
 )
 
 # On a range this wide (largest over smallest) a setting was meant by order of magnitude.
@@ -32,7 +32,7 @@ _ACCURACY = "validation accuracy"
 _NOTHING = "No trial came to an end."
 
 
-@_styled
+@styled
 def search_history(trials: pd.DataFrame, title: str) -> Figure:
     """Draw every trial's validation accuracy in the order of trials, and the best so far.
 
@@ -41,7 +41,8 @@ def search_history(trials: pd.DataFrame, title: str) -> Figure:
         title: heading of the figure.
     """
     lost = int(trials["state"].isin(["failed", "killed"]).sum())
-    figure = _figure(8, 4, title, f"{lost} failed or killed trials are not shown." if lost else "")
+    note = f"{lost} failed or killed trials are not shown." if lost else ""
+    figure = empty_figure(8, 4, title, note)
     axes = figure.subplots()
     for state, (marker, colour) in _STATES.items():
         rows = trials[trials["state"] == state]
@@ -72,7 +73,7 @@ def search_history(trials: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def importances(shares: Mapping[str, float], title: str) -> Figure:
     """Draw each setting's share of the variance of the accuracy.
 
@@ -81,9 +82,10 @@ def importances(shares: Mapping[str, float], title: str) -> Figure:
         title: heading of the figure.
     """
     if not shares:
-        return _message(title, "Accuracy or settings did not vary: there is nothing to explain.")
+        return message(title, "Accuracy or settings did not vary: there is nothing to explain.")
     ordered = sorted(shares.items(), key=lambda item: -item[1])
-    figure = _figure(8, 1.4 + 0.4 * len(ordered), title, "Functional ANOVA over finished trials.")
+    note = "Functional ANOVA over finished trials."
+    figure = empty_figure(8, 1.4 + 0.4 * len(ordered), title, note)
     axes = figure.subplots()
     names, values = zip(*ordered, strict=True)
     bars = axes.barh(np.arange(len(names)), values, color=BLUE, height=0.6)
@@ -95,7 +97,7 @@ def importances(shares: Mapping[str, float], title: str) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def slices(trials: pd.DataFrame, settings: Sequence[str], title: str) -> Figure:
     """Draw accuracy against every setting, a panel a setting.
 
@@ -106,10 +108,10 @@ def slices(trials: pd.DataFrame, settings: Sequence[str], title: str) -> Figure:
     """
     complete = trials[trials["state"] == "complete"]
     if complete.empty:
-        return _message(title, _NOTHING)
+        return message(title, _NOTHING)
     columns = min(len(settings), 3)
     rows = -(-len(settings) // columns)
-    figure = _figure(
+    figure = empty_figure(
         max(5.5, 3.6 * columns),
         1.0 + 3.0 * rows,
         title,
@@ -133,7 +135,7 @@ def slices(trials: pd.DataFrame, settings: Sequence[str], title: str) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def parallel_coordinates(trials: pd.DataFrame, settings: Sequence[str], title: str) -> Figure:
     """Draw every finished trial as a line through its settings, darker where more accurate.
 
@@ -144,8 +146,8 @@ def parallel_coordinates(trials: pd.DataFrame, settings: Sequence[str], title: s
     """
     complete = trials[trials["state"] == "complete"].sort_values("validation_accuracy")
     if complete.empty:
-        return _message(title, _NOTHING)
-    figure = _figure(max(6.0, 2.2 * (len(settings) + 1)), 4.2, title)
+        return message(title, _NOTHING)
+    figure = empty_figure(max(6.0, 2.2 * (len(settings) + 1)), 4.2, title)
     axes = figure.subplots()
     accuracy = complete["validation_accuracy"]
     columns = {name: _places(complete[name]) for name in settings}
@@ -171,7 +173,7 @@ def parallel_coordinates(trials: pd.DataFrame, settings: Sequence[str], title: s
     return figure
 
 
-@_styled
+@styled
 def ablation(table: pd.DataFrame, title: str) -> Figure:
     """Draw what every change is worth, with Student's interval.
 
@@ -183,7 +185,7 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
     pairs = sorted(set(changes["seeds"]))
     seeds = " to ".join(str(n) for n in dict.fromkeys((pairs[0], pairs[-1])))
     base = table.iloc[0]
-    figure = _figure(
+    figure = empty_figure(
         8.5,
         1.8 + 0.45 * len(changes),
         title,
@@ -208,7 +210,7 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
     )
     for position, value in zip(positions, points["difference"], strict=True):
         axes.text(value, position - 0.18, f"{value:+.2f}", ha="center", va="bottom", color=BLUE)
-    axes.set_yticks(positions, [_cut(str(name), 40) for name in changes["change"]])
+    axes.set_yticks(positions, [cut(str(name), 40) for name in changes["change"]])
     axes.set_ylim(len(changes) - 0.5, -0.7)
     axes.set_xlabel("difference of validation accuracy, percentage points")
     axes.tick_params(axis="y", length=0)
@@ -216,7 +218,7 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def screening(trials: pd.DataFrame, title: str) -> Figure:
     """Draw accuracy against parameters and against training time, a dot an architecture.
 
@@ -226,11 +228,11 @@ def screening(trials: pd.DataFrame, title: str) -> Figure:
     """
     complete = trials[trials["state"] == "complete"]
     if complete.empty:
-        return _message(title, _NOTHING)
+        return message(title, _NOTHING)
     columns = ["validation_accuracy", "parameters", "images_per_second", "image_size"]
     means = complete.groupby("architecture")[columns].mean()
     times = 1000 / means["images_per_second"]
-    figure = _figure(
+    figure = empty_figure(
         11, 4.8, title, "In brackets: pixels of a side that images were resized to, if any were."
     )
     by_size, by_time = figure.subplots(1, 2, sharey=True)
@@ -255,7 +257,7 @@ def screening(trials: pd.DataFrame, title: str) -> Figure:
         axes.margins(x=0.25, y=0.1)
         axes.set_xlabel(f"{label} (logarithmic)")
         axes.grid()
-    by_size.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _amount(value)))
+    by_size.xaxis.set_major_formatter(FuncFormatter(lambda value, _: amount(value)))
     by_time.xaxis.set_major_formatter("{x:g}")
     by_size.yaxis.set_major_formatter(PercentFormatter(1.0))
     by_size.set_ylabel(_ACCURACY)
@@ -272,7 +274,7 @@ def _places(values: pd.Series) -> tuple[pd.Series, dict[float, str]]:
     if not numeric:
         order = {value: float(place) for place, value in enumerate(known)}
         places = pd.Series([order[v if pd.notna(v) else None] for v in values], index=values.index)
-        return places, {place: _cut(_number(value), 16) for value, place in order.items()}
+        return places, {place: cut(_number(value), 16) for value, place in order.items()}
     places = values.astype(float)
     if min(known) > 0 and max(known) / min(known) >= _LOGARITHMIC_FROM:
         places = places.map(math.log10)

@@ -1,6 +1,5 @@
 """Architectures side by side: size, work, speed, and accuracy within one budget."""
 
-import copy
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,12 +7,11 @@ from typing import Any
 import optuna
 import pandas as pd
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from cifar100_transfer.config import Changes, ModelConfig, ScreeningConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import Classifier
+from cifar100_transfer.models import Classifier, count_flops
 from cifar100_transfer.training import build_classifier
 
 from .search import outcome
@@ -73,21 +71,10 @@ def run_screening(screening: ScreeningConfig, data: TrialData, url: str) -> Scre
     return ScreeningResult(trials, {"study": plan.name, "seconds": screening.seconds})
 
 
-def count_flops(classifier: Classifier) -> int:
-    """Count the floating-point operations of classifying one image; a multiply-add is two."""
-    # On the meta device nothing is computed, and convolutions are PyTorch's own, so that the count
-    # does not depend on how this machine does them.
-    shadow = copy.deepcopy(classifier).to("meta").eval()
-    images = torch.empty(1, 3, *classifier.spec.input_size, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        shadow(images)
-    return int(counter.get_total_flops())
-
-
 def _screen(architecture: str, seed: int, screening: ScreeningConfig, data: TrialData) -> Outcome:
     training = screening.training.model_copy(update={"seed": seed})
     recipe, classifier = _smallest(architecture, training, data)
-    flops = count_flops(classifier)
+    flops = count_flops(classifier.spec)
     if screening.seconds is not None:
         rate = _images_per_second(recipe, data, screening.seconds)
         recipe, data = _spend(recipe, data, int(rate * screening.seconds))
