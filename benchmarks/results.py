@@ -1,11 +1,14 @@
 """Results with the command and the machine that made them, and the tables made of them.
 
     python benchmarks/results.py run simple_cnn --pipelines=simple_cnn --params=raw_data=DIR
+    python benchmarks/results.py run simple_cnn_robustness --pipelines=robustness \\
+        --namespaces=simple_cnn
     python benchmarks/results.py tables
 
 `run` runs `kedro run` with the arguments after the name, and stores what came out in
-docs/results/runs/NAME.json: every judged model's metrics and training summary, wall time, peak
-memory, machine and versions. `tables` writes those figures into README.md.
+docs/results/runs/NAME.json: every model's metrics, training summary and accuracy on corrupted
+images, as far as the run made them; wall time, peak memory, machine and versions. `tables` writes
+those figures into README.md.
 """
 
 import argparse
@@ -13,12 +16,13 @@ import json
 import re
 import resource
 import shlex
+import statistics
 import subprocess
 import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from machine import describe_machine
 
@@ -30,13 +34,47 @@ PLACEHOLDERS = (
     (re.compile(r"raw_data=[^,]+"), "raw_data=DIR"),
     (re.compile(r"weights=[^,]+"), "weights=FILE"),
 )
+# What is stored of a model, by the name of its artifact.
+ARTIFACTS = {
+    "metrics.json": "metrics",
+    "training_summary.json": "training",
+    "robustness_summary.json": "robustness",
+}
+DASH = "\N{EN DASH}"
 
-# (row, file in RUNS, model in it, what the seed report got on validation and test images)
-REAL_ROWS = (
-    ("SimpleCNN", "simple_cnn", "simple_cnn", "33.61, 37.26"),
-    ("ResNet-50 from scratch", "resnet50", "resnet50", "34.68, 37.12"),
-    ("SqueezeNet 1.1, ImageNet weights", "squeezenet", "transfer", ""),
-    ("SqueezeNet 1.1, random weights", "squeezenet_scratch", "transfer", ""),
+
+class Row(NamedTuple):
+    """One row of the table of results on the real data.
+
+    Attributes:
+        title: of the row.
+        name: of its files in RUNS: NAME.json, further seeds in NAME_seed1.json and so on, and
+            NAME_robustness.json.
+        model: in those files.
+        report: what the seed report got on test images, in percent; empty: it has no such model.
+        public: the best public figure for such a network, in percent, and where it is from.
+    """
+
+    title: str
+    name: str
+    model: str
+    report: str = ""
+    public: str = ""
+
+
+ROWS = (
+    Row("SimpleCNN", "simple_cnn", "simple_cnn", "37.26"),
+    Row(
+        "ResNet-50 from scratch, the report's recipe",
+        "resnet50",
+        "resnet50",
+        "37.12",
+        "77.39 ([200 epochs](https://github.com/weiaicunzai/pytorch-cifar100), on GPUs)",
+    ),
+    Row("SqueezeNet 1.1, ImageNet weights", "squeezenet", "transfer"),
+    Row("SqueezeNet 1.1, random weights", "squeezenet_scratch", "transfer"),
+    Row("`express`, from scratch", "express", "express"),
+    Row("`express`, robust recipe", "express_robust", "express"),
 )
 
 
@@ -53,7 +91,7 @@ def run(name: str, arguments: list[str]) -> None:
             resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9, 3
         ),
         "machine": {**describe_machine(), "kedro": version("kedro")},
-        "models": _judged_since(started),
+        "models": _made_since(started),
     }
     RUNS.mkdir(parents=True, exist_ok=True)
     (RUNS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
@@ -66,17 +104,13 @@ def _public(command: str) -> str:
     return command
 
 
-def _judged_since(started: float) -> dict[str, Any]:
-    judged = {}
-    for file in (ROOT / "data").glob("**/08_reporting/*/metrics.json/*/metrics.json"):
-        if file.stat().st_mtime < started:
-            continue
-        summary = file.parents[2] / "training_summary.json" / file.parent.name
-        judged[file.parents[2].name] = {
-            "metrics": json.loads(file.read_text()),
-            "training": json.loads((summary / "training_summary.json").read_text()),
-        }
-    return judged
+def _made_since(started: float) -> dict[str, Any]:
+    made: dict[str, dict[str, Any]] = {}
+    for artifact, key in ARTIFACTS.items():
+        for file in (ROOT / "data").glob(f"**/08_reporting/*/{artifact}/*/{artifact}"):
+            if file.stat().st_mtime >= started:
+                made.setdefault(file.parents[2].name, {})[key] = json.loads(file.read_text())
+    return made
 
 
 def tables() -> None:
@@ -112,26 +146,70 @@ def _demo_table() -> str:
 
 
 def _real_table() -> str:
-    rows = [
-        "| model | report: val, test | val | test (95 % interval) | top-5 | training | run |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+    lines = [
+        "| model | report | best public | ours: test | top-5 | corrupted | adapted | training "
+        "| run |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     commands = []
-    for title, name, model, report in REAL_ROWS:
-        if not (RUNS / f"{name}.json").exists():
+    for row in ROWS:
+        records = _records(row.name)
+        if not records:
             continue
-        record = _load(name)
-        metrics, training = (record["models"][model][part] for part in ("metrics", "training"))
-        low, high = (100 * metrics[f"test_accuracy_{side}"] for side in ("low", "high"))
-        rows.append(
-            f"| {title} | {report or '-'} | {100 * metrics['validation_accuracy']:.2f} "
-            f"| **{100 * metrics['test_accuracy']:.2f}** ({low:.1f} to {high:.1f}) "
-            f"| {100 * metrics['test_top5_accuracy']:.1f} "
-            f"| {training['epochs']} epochs, {training['images_per_second']:,.0f} images/s "
-            f"| {_minutes(record['wall_seconds'])}, {record['peak_memory_gb']:.1f} GB |"
-        )
-        commands.append(f"- {title}: `{record['command']}` ({record['date']}, {_machine(record)})")
-    return "\n".join([*rows, "", "Accuracies in percent, one seed each:", "", *commands])
+        lines.append(_real_row(row, records))
+        commands += [
+            f"- {row.title}: `{record['command']}` ({record['date']}, {_machine(record)})"
+            for record in [*records, *_records(f"{row.name}_robustness")]
+        ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Accuracies on the 10,000 test images in percent: one seed with its 95 % interval, or "
+            "the mean ± standard deviation of several. *Corrupted*: mean over nineteen corruptions "
+            "at five severities; *adapted*: the same with batch-norm statistics re-estimated on "
+            "each of them (transductive). Commands:",
+            "",
+            *commands,
+        ]
+    )
+
+
+def _real_row(row: Row, records: list[dict[str, Any]]) -> str:
+    models = [record["models"][row.model] for record in records]
+    training, first = models[0]["training"], records[0]
+    robustness = _records(f"{row.name}_robustness")
+    methods = robustness[0]["models"][row.model]["robustness"]["methods"] if robustness else {}
+    cells = [
+        row.title,
+        row.report or DASH,
+        row.public or DASH,
+        f"**{_test_accuracy([model['metrics'] for model in models])}**",
+        f"{100 * models[0]['metrics']['test_top5_accuracy']:.1f}",
+        *(_corrupted(methods.get(method)) for method in ("plain", "batch_norm")),
+        f"{training['epochs']} epochs, {training['images_per_second']:,.0f} images/s",
+        f"{first['wall_seconds'] / 60:.1f} min, {first['peak_memory_gb']:.1f} GB",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _test_accuracy(metrics: list[dict[str, float]]) -> str:
+    accuracies = [100 * values["test_accuracy"] for values in metrics]
+    mean = f"{statistics.mean(accuracies):.2f}"
+    if len(accuracies) > 1:
+        return f"{mean} ± {statistics.stdev(accuracies):.2f} ({len(accuracies)} seeds)"
+    low, high = (100 * metrics[0][f"test_accuracy_{side}"] for side in ("low", "high"))
+    return f"{mean} ({low:.1f} to {high:.1f})"
+
+
+def _corrupted(method: dict[str, Any] | None) -> str:
+    return f"{100 * method['test']['mean_corruption_accuracy']:.1f}" if method else DASH
+
+
+def _records(name: str) -> list[dict[str, Any]]:
+    """Return the runs NAME, NAME_seed1, NAME_seed2, …, as far as they are stored."""
+    files = [RUNS / f"{name}.json", *sorted(RUNS.glob(f"{name}_seed*.json"))]
+    return [json.loads(file.read_text()) for file in files if file.exists()]
 
 
 def _load(name: str) -> dict[str, Any]:
@@ -141,11 +219,9 @@ def _load(name: str) -> dict[str, Any]:
 
 def _machine(record: dict[str, Any]) -> str:
     about = record["machine"]
-    return f"{about['cores']} cores of an {about['processor']}, torch {about['torch']}"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min"
+    threads = about.get("threads", about["cores"])
+    share = f"{threads} of " if threads < about["cores"] else ""
+    return f"{share}{about['cores']} cores of an {about['processor']}, torch {about['torch']}"
 
 
 def main() -> None:

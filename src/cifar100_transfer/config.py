@@ -53,8 +53,8 @@ class ComputeConfig(Settings):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32",
-        description="Of training steps; `auto` takes bfloat16 where the hardware has instructions "
-        "for it. Weights stay float32.",
+        description="Of training steps; `auto` takes bfloat16 where the hardware is faster in "
+        "it. Weights stay float32.",
     )
     compile: bool = Field(
         False,

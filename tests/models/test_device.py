@@ -40,7 +40,8 @@ def test_the_device_is_there_or_named(
         ("auto", "cuda", True, torch.bfloat16),
         ("auto", "cuda", False, torch.float32),
         ("auto", "cpu", True, torch.bfloat16),
-        ("auto", "cpu", "avx512_bf16", torch.bfloat16),
+        ("auto", "cpu", "avx512_bf16 AMD EPYC", torch.bfloat16),
+        ("auto", "cpu", "avx512_bf16 Intel Xeon", torch.float32),
         ("auto", "cpu", "avx512_vnni", torch.float32),
         ("auto", "cpu", False, torch.float32),
         ("auto", "mps", True, torch.float32),
@@ -59,6 +60,9 @@ def test_bfloat16_is_taken_where_the_hardware_has_units_for_it(
         return bool(units) or including_emulation
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    instructions = {units: True} if isinstance(units, str) else {"amx_bf16": units}
+    instructions: dict[str, bool | str] = {"amx_bf16": bool(units)}
+    if isinstance(units, str):
+        name_of_units, _, processor = units.partition(" ")
+        instructions = {name_of_units: True, "cpu_name": processor}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
     assert choose_precision(name, torch.device(device)) == expected

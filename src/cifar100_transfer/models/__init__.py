@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cifar100_transfer.lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from .allocator import keep_freed_memory
     from .backbones import (
         architectures,
         build_network,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .simple_cnn import SimpleCNN
 
 _HOMES = {
+    "keep_freed_memory": "allocator",
     "architectures": "backbones",
     "build_network": "backbones",
     "check_architecture": "backbones",
@@ -51,6 +53,7 @@ __all__ = [
     "choose_precision",
     "count_flops",
     "head_name",
+    "keep_freed_memory",
     "load_backbone",
     "load_classifier",
     "predict_logits",

@@ -36,7 +36,9 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
     Args:
         name: `auto`, `float32` or `bfloat16`. `auto` takes bfloat16 on hardware with instructions
-            for it: CUDA GPUs since Ampere, and CPUs with AMX or AVX512_BF16.
+            at full speed: CUDA GPUs since Ampere, CPUs with AMX, and AMD's with AVX512_BF16.
+            (Intel's do less with AVX512_BF16 than with float32: ResNet-50 at 32 pixels, batch 128,
+            145 against 203 images/s on one core of a Xeon whose AMX is hidden.)
         device: where training computes.
     """
     if name != "auto":
@@ -45,5 +47,6 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         has = torch.cpu.get_capabilities()
-        fast = device.type == "cpu" and bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+        by_vectors = has.get("avx512_bf16") and not str(has.get("cpu_name")).startswith("Intel")
+        fast = device.type == "cpu" and bool(has.get("amx_bf16") or by_vectors)
     return torch.bfloat16 if fast else torch.float32

@@ -1,21 +1,22 @@
 """A small residual network for training from scratch on a CPU."""
 
-from itertools import pairwise
 from typing import cast
 
 import torch
 from torch import nn
 
-WIDTHS = (32, 64, 128, 256)
-"""Channels of the stages; each stage after the first halves height and width before it starts."""
+WIDTHS = (64, 128, 256, 512)
+"""Channels of the stages; each but the last halves height and width."""
 
 
 class ExpressCNN(nn.Module):
     """3x3 convolutions, one a stage, and a residual block on the smallest maps.
 
-    In the manner of the ResNet-9 of D. Page, "How to train your ResNet" (2018), but narrower, and
-    pooling comes before a stage's convolution instead of after it: that costs a quarter. The last
-    maps are pooled by their maxima.
+    In the manner of the ResNet-9 of D. Page, "How to train your ResNet" (2018), but with one
+    block, on the smallest maps, where matrix products do the convolutions. As in K. Jordan's
+    "94 % on CIFAR-10 in 3.29 seconds" (2024), maps are pooled before they are normalised, so that
+    normalisation and ReLU work on a quarter of the values: on a CPU these cost as much as a
+    convolution. The last maps are pooled by their maxima.
 
     Args:
         num_classes: number of logits.
@@ -23,28 +24,27 @@ class ExpressCNN(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.stem = _block(3, WIDTHS[0])
+        first, second, third, last = WIDTHS
         self.stages = nn.Sequential(
-            *(
-                nn.Sequential(nn.MaxPool2d(2), _block(narrow, wide))
-                for narrow, wide in pairwise(WIDTHS)
-            )
+            _block(3, first, nn.MaxPool2d(2)),
+            _block(first, second, nn.MaxPool2d(2)),
+            _block(second, third, nn.MaxPool2d(2)),
+            _block(third, last),
         )
-        self.residual = nn.Sequential(
-            _block(WIDTHS[-1], WIDTHS[-1]), _block(WIDTHS[-1], WIDTHS[-1])
-        )
-        self.head = nn.Linear(WIDTHS[-1], num_classes)
+        self.residual = nn.Sequential(_block(last, last), _block(last, last))
+        self.head = nn.Linear(last, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits [N, num_classes] of normalised images [N, 3, H, W], H and W at least 8."""
-        maps = self.stages(self.stem(images))
+        maps = self.stages(images)
         maps = maps + self.residual(maps)
         return cast(torch.Tensor, self.head(maps.amax(dim=(2, 3))))
 
 
-def _block(narrow: int, wide: int) -> nn.Sequential:
+def _block(narrow: int, wide: int, *pool: nn.Module) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(narrow, wide, kernel_size=3, padding=1, bias=False),
+        *pool,
         nn.BatchNorm2d(wide),
         nn.ReLU(inplace=True),
     )

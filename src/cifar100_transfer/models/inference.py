@@ -2,6 +2,7 @@
 
 import torch
 
+from .allocator import keep_freed_memory
 from .classifier import Classifier
 
 
@@ -19,6 +20,7 @@ def predict_logits(
     Returns:
         Logits float32 [N, classes] on the classifier's device.
     """
+    keep_freed_memory()
     device = classifier.mean.device
     was_training = classifier.training
     classifier.eval()

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from cifar100_transfer.config import TrainingConfig
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import Classifier, predict_logits
+from cifar100_transfer.models import Classifier, keep_freed_memory, predict_logits
 
 from .averaging import Average
 from .batches import ResidentBatches
@@ -133,6 +133,7 @@ def train(
     """
     device = device or torch.device("cpu")
     check_training(classifier, train_set, validation_set, config, process_count())
+    keep_freed_memory()
     classifier.to(device)
     engine = Engine(
         classifier=classifier,

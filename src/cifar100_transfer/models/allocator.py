@@ -1,0 +1,29 @@
+"""Memory that is used again instead of being given back and asked for anew."""
+
+import ctypes
+import platform
+from functools import cache
+
+# Parameters of glibc's mallopt(3), from malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_NEVER = 2**31 - 1  # the largest threshold an int holds, 2 GiB
+_GROWTH = 64 * 2**20
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Let the C library keep freed memory for the next tensor; for this process, once.
+
+    By default glibc asks the kernel for every block above a threshold (32 MB at most) and gives it
+    back when it is freed, so that each training step has every page of its activations mapped and
+    cleared again: on a virtual machine half the time of a SimpleCNN step (`docs/throughput.md`).
+    The process keeps what it once needed; its peak is the same.
+
+    Returns:
+        Whether anything was set: false where the C library is another one.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _GROWTH))
+    return all([mallopt(name, value) == 1 for name, value in settings])
