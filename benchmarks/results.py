@@ -1,8 +1,7 @@
 """Results with the command and the machine that made them, and the tables made of them.
 
     python benchmarks/results.py run simple_cnn --pipelines=simple_cnn --params=raw_data=DIR
-    python benchmarks/results.py run simple_cnn_robustness --pipelines=robustness \\
-        --namespaces=simple_cnn
+    python benchmarks/results.py run NAME_robustness --pipelines=robustness --namespaces=…
     python benchmarks/results.py tables
 
 `run` runs `kedro run` with the arguments after the name, and stores what came out in

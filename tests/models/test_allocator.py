@@ -26,8 +26,6 @@ print(usual, min(faults() for _ in range(3)))
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_is_used_again() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
     usual, kept = map(int, done.stdout.split())
     assert kept * 10 < usual

@@ -15,8 +15,8 @@ def keep_freed_memory() -> bool:
     """Let the C library keep freed memory for the next tensor; for this process, once.
 
     By default glibc asks the kernel for every block above a threshold (32 MB at most) and gives it
-    back when it is freed, so that each training step has every page of its activations mapped and
-    cleared again: on a virtual machine half the time of a SimpleCNN step (`docs/throughput.md`).
+    back when it is freed, so that training steps have pages of their activations mapped and
+    cleared again: up to a third of SimpleCNN's time on a virtual machine (`docs/throughput.md`).
     The process keeps what it once needed; its peak is the same.
 
     Returns:
@@ -26,4 +26,5 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _GROWTH))
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    accepted = [mallopt(name, value) for name, value in settings]
+    return accepted == [1] * len(settings)
