@@ -65,7 +65,7 @@ def measure(
         seed=seed,
     )
     normalization = vars(channel_statistics(train_set.images))
-    model = ModelConfig(architecture="express")
+    model = ModelConfig(architecture="express_small")
     started = time.perf_counter()
     classifier = build_classifier(train_set, normalization, model, config)
     precision = choose_precision("auto", CPU)

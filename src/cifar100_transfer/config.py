@@ -66,7 +66,8 @@ class ModelConfig(Settings):
     """The network."""
 
     architecture: str = Field(
-        description="`simple_cnn`, `express`, or any convolutional network of torchvision."
+        description="`simple_cnn`, `express`, `express_small`, or any convolutional network of "
+        "torchvision."
     )
     pretrained: bool = Field(
         False,

@@ -231,16 +231,17 @@ def test_intervals_are_those_of_the_textbook() -> None:
 def test_a_pair_with_a_failed_half_is_left_out() -> None:
     trials = pd.DataFrame(
         [
-            *[("base", s, "complete", 0.5 + s / 10) for s in range(3)],
-            ("a", 0, "complete", 0.6),
-            ("a", 1, "failed", np.nan),
-            ("a", 2, "complete", 0.6),
+            *[("base", s, "complete", 0.5 + s / 10, 10.0 + s) for s in range(3)],
+            ("a", 0, "complete", 0.6, 15.0),
+            ("a", 1, "failed", np.nan, np.nan),
+            ("a", 2, "complete", 0.6, 24.0),
         ],
-        columns=["change", "seed", "state", "validation_accuracy"],
+        columns=["change", "seed", "state", "validation_accuracy", "seconds"],
     )
     row = paired_differences(trials, ["base", "a"]).iloc[1]
     assert row["seeds"] == 2
     assert row["difference"] == pytest.approx((0.1 - 0.1) / 2)
+    assert row["relative_time"] == pytest.approx((1.5 + 2.0) / 2)
 
 
 def test_screening_resizes_for_networks_that_need_it_and_keeps_to_the_epochs(

@@ -12,13 +12,12 @@ from torch import nn
 
 from cifar100_transfer.errors import UserError
 
-from .express import ExpressCNN
+from .express import WIDTHS, ExpressCNN
 from .fast_convolution import accelerate_convolutions
 from .simple_cnn import SimpleCNN
 
 SIMPLE_CNN = "simple_cnn"
-EXPRESS = "express"
-_OWN = (SIMPLE_CNN, EXPRESS)
+_OWN = (SIMPLE_CNN, *WIDTHS)
 # The challenge admits convolutional networks only.
 _TRANSFORMERS = ("vit_", "swin_", "maxvit")
 # Auxiliary classifiers would return tuples in training mode.
@@ -70,8 +69,8 @@ def build_network(
     check_architecture(architecture)
     if architecture == SIMPLE_CNN:
         network: nn.Module = SimpleCNN(num_classes, image_size)
-    elif architecture == EXPRESS:
-        network = ExpressCNN(num_classes)
+    elif architecture in WIDTHS:
+        network = ExpressCNN(num_classes, WIDTHS[architecture])
     else:
         import torchvision
 

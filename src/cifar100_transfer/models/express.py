@@ -5,8 +5,8 @@ from typing import cast
 import torch
 from torch import nn
 
-WIDTHS = (64, 128, 256, 512)
-"""Channels of the stages; each but the last halves height and width."""
+WIDTHS = {"express": (64, 128, 256, 512), "express_small": (32, 64, 128, 256)}
+"""Channels of the stages by architecture; each stage but the last halves height and width."""
 
 
 class ExpressCNN(nn.Module):
@@ -20,11 +20,12 @@ class ExpressCNN(nn.Module):
 
     Args:
         num_classes: number of logits.
+        widths: channels of the four stages.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, widths: tuple[int, int, int, int]) -> None:
         super().__init__()
-        first, second, third, last = WIDTHS
+        first, second, third, last = widths
         self.stages = nn.Sequential(
             _block(3, first, nn.MaxPool2d(2)),
             _block(first, second, nn.MaxPool2d(2)),

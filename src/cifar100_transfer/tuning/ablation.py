@@ -77,16 +77,21 @@ def paired_differences(trials: pd.DataFrame, changes: list[str]) -> pd.DataFrame
     narrow with few seeds, as it can't reach beyond the differences it has seen.
 
     Args:
-        trials: rows with `change`, `seed`, `state` and `validation_accuracy`.
+        trials: rows with `change`, `seed`, `state`, `validation_accuracy`, and `seconds` of
+            training.
         changes: names in the order of the rows; the first is the base.
 
     Returns:
         Columns `change`, `seeds` (pairs that both ended), `validation_accuracy` (mean over them),
         `difference` (mean over pairs, in accuracy), `t_low`, `t_high`, `bootstrap_low`,
-        `bootstrap_high` (95 % intervals; NaN for fewer than two pairs and for the base).
+        `bootstrap_high` (95 % intervals; NaN for fewer than two pairs and for the base),
+        `relative_time` (of training, over the base's with the same seed: median over pairs).
     """
     complete = trials[trials["state"] == "complete"]
-    by_seed = complete.pivot_table("validation_accuracy", "seed", "change")
+    by_seed, seconds = (
+        complete.pivot_table(column, "seed", "change")
+        for column in ("validation_accuracy", "seconds")
+    )
     rows = []
     for name in changes:
         pairs = by_seed.reindex(columns=[name, changes[0]]).dropna()
@@ -103,6 +108,10 @@ def paired_differences(trials: pd.DataFrame, changes: list[str]) -> pd.DataFrame
                 "t_high": t_high,
                 "bootstrap_low": low,
                 "bootstrap_high": high,
+                "relative_time": seconds.reindex(columns=[name, changes[0]])
+                .dropna()
+                .pipe(lambda pair: pair.iloc[:, 0] / pair.iloc[:, 1])
+                .median(),
             }
         )
     table = pd.DataFrame(rows)

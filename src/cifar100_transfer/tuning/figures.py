@@ -211,6 +211,14 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
     for position, value in zip(positions, points["difference"], strict=True):
         axes.text(value, position - 0.18, f"{value:+.2f}", ha="center", va="bottom", color=BLUE)
     axes.set_yticks(positions, [cut(str(name), 40) for name in changes["change"]])
+    for position, time in zip(positions, changes["relative_time"], strict=True):
+        axes.annotate(
+            f"{time:.2f} times the time",
+            (1.01, position),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            color=GREY,
+        )
     axes.set_ylim(len(changes) - 0.5, -0.7)
     axes.set_xlabel("difference of validation accuracy, percentage points")
     axes.tick_params(axis="y", length=0)
