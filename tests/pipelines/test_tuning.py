@@ -16,6 +16,7 @@ from cifar100_transfer.config import (
     TrainingConfig,
 )
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.hooks import Origin, check_names, check_values
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 from cifar100_transfer.tuning.space import Recipe, check_ablation, check_screening, check_search
 from tests.pipelines.conftest import ROOT, Run, newest
@@ -114,8 +115,10 @@ def test_every_model_can_be_tuned_under_its_name() -> None:
             assert f"{model}.{node}" in {n.name for n in one.nodes}
 
 
-@pytest.mark.parametrize("env", ["base", "sample", "squeezenet", "quick"])
-def test_every_shipped_space_fits_its_recipe(env: str) -> None:
+@pytest.mark.parametrize(
+    "env", sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
+)
+def test_every_environment_is_valid_and_every_space_fits_its_recipe(env: str) -> None:
     loader = OmegaConfigLoader(
         str(ROOT / "conf"),
         base_env="base",
@@ -123,6 +126,8 @@ def test_every_shipped_space_fits_its_recipe(env: str) -> None:
         merge_strategy={"parameters": "soft"},
     )
     values = loader["parameters"]
+    check_names(values, register_pipelines(), Origin({}, {}))
+    check_values(values, register_pipelines(), Origin({}, {}))
     check_screening(ScreeningConfig.model_validate(values["screening"]))
     for model in MODELS:
         block = values[model]
