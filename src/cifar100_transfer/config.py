@@ -6,7 +6,17 @@ them by hand. Unknown names are refused, so a misspelt parameter can't be silent
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 
 class Settings(BaseModel):
@@ -261,7 +271,11 @@ class TrainingConfig(Settings):
     """One training recipe. Defaults: part 1 of the seed report."""
 
     epochs: int = Field(20, ge=1, description="Passes over the training images.")
-    batch_size: int = Field(128, ge=1, description="Images per step of the optimiser.")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        128,
+        description="Images per step of the optimiser. `auto` measures which size trains fast "
+        "enough on this device.",
+    )
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
     augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
@@ -292,6 +306,28 @@ class TrainingConfig(Settings):
     )
     seed: int = Field(0, ge=0, description="Seed of initial weights, order and augmentation.")
 
+    @property
+    def images_per_step(self) -> int:
+        """`batch_size` as a number.
+
+        Raises:
+            ValueError: it is still `auto`.
+        """
+        if self.batch_size == "auto":
+            raise ValueError("batch_size=auto is no number yet: see training.choose_batch_size")
+        return self.batch_size
+
+    @field_validator("batch_size", mode="wrap")
+    @classmethod
+    def _say_it_once(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        # Pydantic would say what is wrong for every type that it could have been.
+        try:
+            return handler(value)
+        except ValidationError:
+            raise PydanticCustomError(
+                "batch_size", "Input should be a whole number greater than 0, or auto"
+            ) from None
+
     @field_validator("progressive_sizes")
     @classmethod
     def _check_order(cls, sizes: tuple[tuple[float, int], ...]) -> tuple[tuple[float, int], ...]:
@@ -309,7 +345,8 @@ class TrainingConfig(Settings):
                 "optimizer.sam_radius needs the gradient of the whole batch first: "
                 "set accumulation_steps to 1 or sam_radius to 0"
             )
-        if steps > info.data.get("batch_size", steps):
+        size = info.data.get("batch_size")
+        if isinstance(size, int) and steps > size:
             raise ValueError("a batch has no more parts than images: raise batch_size")
         return steps
 

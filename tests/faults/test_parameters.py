@@ -55,7 +55,7 @@ def wrong_values(schema: dict[str, Any]) -> list[Any]:
         return [
             value
             for part in schema["anyOf"]
-            if part.get("type") != "null"
+            if part.get("type") != "null" and "const" not in part
             for value in wrong_values(part)
             if value is not None
         ]

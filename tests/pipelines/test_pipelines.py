@@ -122,6 +122,17 @@ def test_two_runs_with_one_seed_give_equal_metrics_and_weights(project: Path, ru
         assert len(digests) == 1, artifact
 
 
+def test_a_measured_batch_size_is_stored_as_a_number(project: Path, run: Run) -> None:
+    training = {"simple_cnn": {"training": {"epochs": 1, "batch_size": "auto"}}}
+    run("simple_cnn", to_outputs=["simple_cnn.classifier"], parameters=training)
+    sample = project / "data" / "sample"
+    classifier = load_classifier(sample / "06_models" / "simple_cnn" / "classifier.safetensors")
+    size = classifier.spec.recipe["training"]["batch_size"]
+    assert size in (32, 64, 128, 256)
+    summary = newest(sample / "08_reporting" / "simple_cnn", "training_summary.json")
+    assert json.loads(summary.read_text())["recipe"]["training"]["batch_size"] == size
+
+
 def test_ingestion_splits_by_class_and_normalises_by_training_images_only(
     project: Path, run: Run
 ) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cifar100_transfer.config import AugmentationConfig, ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet
@@ -109,6 +110,35 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(kind: str) -> None:
     assert torch.equal(before, torch.get_rng_state())
     assert not torch.equal(collect(KINDS[kind], seed=3, epoch=3)[0], first[0])
     assert not torch.equal(collect(KINDS[kind], seed=4, epoch=2)[0], first[0])
+
+
+class Transfers(TorchDispatchMode):
+    """Counts tensors that go from the CPU to another device."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, _types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and args[0].device != result.device:
+            self.count += 1
+        return result
+
+
+@pytest.mark.parametrize("kind", ["none", "noise", "erasing", "cutout", "mixup", "cutmix"])
+def test_batches_send_nothing_to_the_device(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """On torch's device without values, which raises where a shape or branch depends on one."""
+    meta, generator = torch.device("meta"), torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda *_: generator())  # there is none on that device
+    sent = []
+    for batch_size in (40, 5):
+        config = AugmentationConfig(**KINDS.get(kind, {}))
+        batches = ResidentBatches(images_of(40), config, batch_size, meta)
+        with Transfers() as transfers:
+            assert len(list(batches.epoch(1, 1))) == len(batches)
+        sent.append(transfers.count)
+    assert sent[0] == sent[1] > 0
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - MIXES))
@@ -243,8 +273,9 @@ def test_erased_rectangles_lie_inside_and_have_the_promised_area(
 def test_erasing_fills_exactly_the_rectangle(unit: bool) -> None:
     images = torch.zeros(3, 3, 32, 32, dtype=torch.uint8)
     images = to_unit(images) if unit else images
-    rectangles = torch.tensor([[0, 0, 0, 0], [2, 3, 20, 30], [0, 0, 32, 32]])
-    erased = erase(images, rectangles, torch.Generator().manual_seed(0))
+    rectangles = torch.tensor([[2, 3, 20, 30], [0, 0, 32, 32]])
+    places = torch.tensor([1, 2])
+    erased = erase(images, places, rectangles, torch.Generator().manual_seed(0))
     assert erased.dtype == images.dtype
     assert not bool(erased[0].any())
     outside = erased[1].clone()
@@ -279,7 +310,8 @@ def test_cutout_larger_than_the_images_is_refused() -> None:
 def test_noise_has_the_drawn_strength_and_spares_the_rest() -> None:
     images = torch.full((3, 3, 64, 64), 128, dtype=torch.uint8)
     sigmas = torch.tensor([0.0, 0.05, 0.1])
-    noisy = add_noise(images, sigmas, torch.Generator().manual_seed(0))
+    places = torch.tensor([1, 2])
+    noisy = add_noise(images, places, sigmas[1:], torch.Generator().manual_seed(0))
     deviations = (noisy - to_unit(images)).flatten(1).std(1)
     torch.testing.assert_close(deviations, sigmas, atol=0.002, rtol=0)
     assert torch.equal(noisy[0], to_unit(images[0]))

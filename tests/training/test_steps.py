@@ -101,9 +101,20 @@ def test_a_loss_that_breaks_names_epoch_step_and_rate(sets: Sets) -> None:
         train(tiny_classifier(sets[0], config, batch_norm=False), *sets, config)
 
 
-def test_too_little_memory_names_the_batch(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 B"),
+        MemoryError(),
+    ],
+    ids=["GPU", "CPU", "Python"],
+)
+def test_too_little_memory_names_the_batch(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     def full(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     config = recipe()
     classifier = tiny_classifier(sets[0], config)

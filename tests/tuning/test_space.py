@@ -68,6 +68,7 @@ def test_paths_reach_every_parameter_of_a_recipe() -> None:
         ({"parameter": "training.batchsize", "values": [32]}, "did you mean training.batch_size"),
         ({"parameter": "batch_size", "values": [32]}, "did you mean training.batch_size"),
         ({"parameter": "training.batch_size", "values": [32, 0]}, "training.batch_size=0: input"),
+        ({"parameter": "training.batch_size", "values": [32, "auto"]}, "batch_size=auto makes"),
         ({"parameter": "training.epochs", "values": ["many"]}, "training.epochs='many'"),
         ({"parameter": "model.dropout", "low": 0.1, "high": 1.5}, "model.dropout=1.5"),
         ({"parameter": "training.epochs", "low": 1, "high": 2.5}, "training.epochs=2.5"),
@@ -128,12 +129,28 @@ def test_the_ends_of_a_whole_numbered_range_are_whole() -> None:
             "base: training.epochs=0",
         ),
         (ablation({"name": "a", "set": {"training.epochs": 2}}, seeds=[1, 1]), "more than once"),
+        (
+            ablation({"name": "a", "set": {"training.batch_size": "auto"}}),
+            "changes: 'a': training.batch_size=auto makes trials that can't be compared",
+        ),
     ],
 )
 def test_an_ablation_that_would_say_nothing_is_refused(changed: AblationConfig, said: str) -> None:
     with pytest.raises(UserError) as raised:
         check_ablation(changed, RECIPE)
     assert said in str(raised.value)
+
+
+def test_a_size_that_is_still_to_be_measured_makes_no_study() -> None:
+    measured = RECIPE.with_changes({"training.batch_size": "auto"})
+    said = r"training\.batch_size=auto makes trials that can't be compared: give a number"
+    with pytest.raises(UserError, match=f"recipe: {said}"):
+        check_search(search({"parameter": "training.epochs", "values": [1]}), measured)
+    check_search(search({"parameter": "training.batch_size", "values": [32]}), measured)
+    with pytest.raises(UserError, match=f"base: {said}"):
+        check_ablation(ablation({"name": "a", "set": {"training.epochs": 2}}), measured)
+    with pytest.raises(UserError, match=said):
+        check_screening(ScreeningConfig(architectures=("alexnet",), training=measured.training))
 
 
 def test_screening_knows_its_architectures() -> None:

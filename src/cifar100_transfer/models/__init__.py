@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     )
     from .classifier import Classifier, ClassifierSpec, load_classifier, save_classifier
     from .cost import count_flops
-    from .device import choose_device, choose_precision
+    from .device import choose_device, choose_precision, is_out_of_memory
     from .inference import predict_logits
     from .simple_cnn import SimpleCNN
 
@@ -37,6 +37,7 @@ _HOMES = {
     "save_classifier": "classifier",
     "choose_device": "device",
     "choose_precision": "device",
+    "is_out_of_memory": "device",
     "count_flops": "cost",
     "predict_logits": "inference",
     "SimpleCNN": "simple_cnn",
@@ -53,6 +54,7 @@ __all__ = [
     "choose_precision",
     "count_flops",
     "head_name",
+    "is_out_of_memory",
     "keep_freed_memory",
     "load_backbone",
     "load_classifier",

@@ -31,6 +31,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch or Python could not get the memory they asked for, on a GPU or the CPU."""
+    # On the CPU torch raises a plain RuntimeError with this in its text.
+    return isinstance(
+        error, torch.OutOfMemoryError | MemoryError
+    ) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """Turn the parameter `compute.precision` into a data type for training steps.
 

@@ -8,18 +8,27 @@ from typing import TYPE_CHECKING
 from cifar100_transfer.lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from .batch_size import choose_batch_size
     from .build import build_classifier
     from .distributed import train_on_devices
     from .loop import EpochRecord, TrainingResult, train
 
 _HOMES = {
     "build_classifier": "build",
+    "choose_batch_size": "batch_size",
     "EpochRecord": "loop",
     "TrainingResult": "loop",
     "train": "loop",
     "train_on_devices": "distributed",
 }
 
-__all__ = ["EpochRecord", "TrainingResult", "build_classifier", "train", "train_on_devices"]
+__all__ = [
+    "EpochRecord",
+    "TrainingResult",
+    "build_classifier",
+    "choose_batch_size",
+    "train",
+    "train_on_devices",
+]
 
 __getattr__ = lazy_attributes(__name__, _HOMES)

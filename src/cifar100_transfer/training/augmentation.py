@@ -21,6 +21,7 @@ from cifar100_transfer.config import AugmentationConfig
 from cifar100_transfer.data.corruptions import SEVERITIES, corrupt
 
 from .policies import STRENGTHS, apply_policy, augmix, draw_mixture, draw_policy
+from .selection import Selection
 
 ERASED_AREA = (0.02, 0.4)
 ERASED_ASPECT = 0.3
@@ -60,6 +61,7 @@ class EpochAugmentation:
         self._config = config
         self._classes = classes
         self._mean_color = mean_color.view(1, 3, 1, 1)
+        device = mean_color.device
         if config.corruption_share:
             self._corruptions = draw_corruptions(
                 generator("corruption"), count, config.corruption_share, config.corruptions
@@ -73,19 +75,17 @@ class EpochAugmentation:
                 generator("policy"), count, config.policy, config.policy_operations, magnitude
             )
         if config.noise_share:
-            self._sigmas = draw_sigmas(
-                generator("noise"), count, config.noise_share, config.noise_sigma
-            )
+            sigmas = draw_sigmas(generator("noise"), count, config.noise_share, config.noise_sigma)
+            self._noisy = Selection(sigmas > 0, device, sigmas)
         if config.erasing_share:
-            self._erased = draw_erased(
-                generator("erasing"), count, config.erasing_share, image_size
-            )
+            erased = draw_erased(generator("erasing"), count, config.erasing_share, image_size)
+            self._erased = Selection(erased.any(1), device, erased)
         if config.cutout_size:
             sides = np.full(count, config.cutout_size)
-            self._cut = _rectangles_around(generator("cutout"), sides, sides, image_size)
+            self._cut = _rectangles_around(generator("cutout"), sides, sides, image_size).to(device)
         if config.mixup_alpha or config.cutmix_alpha:
-            self._mixing = draw_mixing(generator("mixing"), count, config, image_size)
-        self._pixels = torch.Generator(mean_color.device)
+            self._mixing = draw_mixing(generator("mixing"), count, config, image_size).to(device)
+        self._pixels = torch.Generator(device)
         self._pixels.manual_seed(int(generator("pixels").integers(1 << 63)))
 
     def __call__(self, images: Tensor, labels: Tensor, part: slice) -> tuple[Tensor, Tensor]:
@@ -123,9 +123,11 @@ class EpochAugmentation:
     def _disturb(self, images: Tensor, part: slice) -> Tensor:
         """Add noise and erase rectangles."""
         if self._config.noise_share:
-            images = add_noise(images, self._sigmas[part], self._pixels)
+            places, sigmas = self._noisy.places(part), self._noisy.values(part)
+            images = add_noise(images, places, sigmas, self._pixels)
         if self._config.erasing_share:
-            images = erase(images, self._erased[part], self._pixels)
+            places, rectangles = self._erased.places(part), self._erased.values(part)
+            images = erase(images, places, rectangles, self._pixels)
         if self._config.cutout_size:
             color = to_unit(self._mean_color) if images.is_floating_point() else self._mean_color
             images = torch.where(inside(self._cut[part], images), color, images)
@@ -214,24 +216,23 @@ def draw_sigmas(generator: np.random.Generator, count: int, share: float, larges
     return torch.from_numpy(chosen * generator.uniform(0, largest, count)).float()
 
 
-def add_noise(images: Tensor, sigmas: Tensor, pixels: torch.Generator) -> Tensor:
+def add_noise(images: Tensor, places: Tensor, sigmas: Tensor, pixels: torch.Generator) -> Tensor:
     """Add Gaussian noise, one value for every pixel and channel, and clip.
 
     Args:
         images: [B, 3, H, W], uint8 or float in [0, 1].
-        sigmas: float32 [B] on the CPU; images with 0 stay as they are.
-        pixels: generator on the images' device.
+        places: int64 [n], which of them get noise.
+        sigmas: float32 [n], the standard deviation in each.
+        pixels: generator on the images' device, where all of this lies.
 
     Returns:
         float32 [B, 3, H, W] in [0, 1].
     """
     noisy = to_unit(images).clone()
-    chosen = sigmas.nonzero().squeeze(1)
-    where = chosen.to(images.device)
-    shape = (len(chosen), *images.shape[1:])
+    shape = (len(places), *images.shape[1:])
     noise = torch.randn(shape, generator=pixels, device=images.device)
-    strength = sigmas[chosen].to(images.device).view(-1, 1, 1, 1)
-    noisy[where] = noisy[where].addcmul(noise, strength).clamp_(0, 1)
+    strength = sigmas.view(-1, 1, 1, 1)
+    noisy[places] = noisy[places].addcmul(noise, strength).clamp_(0, 1)
     return noisy
 
 
@@ -269,31 +270,30 @@ def draw_erased(
     return torch.from_numpy(rectangles * (chosen & fits[first])[:, None])
 
 
-def erase(images: Tensor, rectangles: Tensor, pixels: torch.Generator) -> Tensor:
-    """Fill a rectangle of every image with random pixels.
+def erase(images: Tensor, places: Tensor, rectangles: Tensor, pixels: torch.Generator) -> Tensor:
+    """Fill a rectangle of some images with random pixels.
 
     Args:
         images: [B, 3, H, W], uint8 or float in [0, 1].
-        rectangles: int64 [B, 4] on the CPU, as `draw_erased` returns them.
-        pixels: generator on the images' device.
+        places: int64 [n], which of them.
+        rectangles: int64 [n, 4], one in each, as `draw_erased` returns them.
+        pixels: generator on the images' device, where all of this lies.
 
     Returns:
         New images of the same type.
     """
     erased = images.clone()
-    chosen = rectangles.any(1).nonzero().squeeze(1)
-    where = chosen.to(images.device)
-    shape = (len(chosen), *images.shape[1:])
+    shape = (len(places), *images.shape[1:])
     filling = torch.randint(256, shape, generator=pixels, device=images.device, dtype=torch.uint8)
     filling = to_unit(filling) if images.is_floating_point() else filling
-    part = images[where]
-    erased[where] = torch.where(inside(rectangles[chosen], part), filling, part)
+    part = images[places]
+    erased[places] = torch.where(inside(rectangles, part), filling, part)
     return erased
 
 
 def inside(rectangles: Tensor, images: Tensor) -> Tensor:
     """Return which pixels of images [B, 3, H, W] lie in their rectangles: bool [B, 1, H, W]."""
-    top, left, bottom, right = rectangles.to(images.device)[:, :, None].unbind(1)
+    top, left, bottom, right = rectangles[:, :, None].unbind(1)
     rows, columns = (torch.arange(side, device=images.device) for side in images.shape[-2:])
     row_inside = (rows >= top) & (rows < bottom)
     column_inside = (columns >= left) & (columns < right)
@@ -313,6 +313,11 @@ class MixingDraws:
 
     own_shares: Tensor | None
     boxes: Tensor
+
+    def to(self, device: torch.device) -> MixingDraws:
+        """Return the draws on a device."""
+        own_shares = None if self.own_shares is None else self.own_shares.to(device)
+        return MixingDraws(own_shares, self.boxes.to(device))
 
 
 def draw_mixing(
@@ -358,7 +363,7 @@ def mix(
     Args:
         images: [B, 3, H, W], uint8 or float in [0, 1].
         labels: int64 [B].
-        draws: of all images of the epoch.
+        draws: of all images of the epoch, on the device of these.
         part: which of the draws belong to these images.
         classes: number of classes.
 
@@ -374,11 +379,10 @@ def mix(
         shares = draws.own_shares[part]
         own = own * shares
         images = to_unit(images)
-        blended = torch.lerp(images.roll(1, 0), images, shares.to(images).view(-1, 1, 1, 1))
+        blended = torch.lerp(images.roll(1, 0), images, shares.view(-1, 1, 1, 1))
     mixed = torch.where(inside(boxes, images), images.roll(1, 0), blended)
-    own = own.to(labels.device).unsqueeze(1)
     targets = F.one_hot(labels, classes).float()
-    return mixed, torch.lerp(targets.roll(1, 0), targets, own)
+    return mixed, torch.lerp(targets.roll(1, 0), targets, own.unsqueeze(1))
 
 
 def _rectangles_around(

@@ -18,6 +18,7 @@ from cifar100_transfer.data.corruptions import CORRUPTIONS
 from cifar100_transfer.errors import UserError
 
 from .augmentation import EpochAugmentation
+from .selection import Selection
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -141,11 +142,12 @@ class ResidentBatches:
         )
         order = plan.order.to(self._device)
         rows, columns = plan.shifts.to(self._device).unbind(1)
+        flips = Selection(plan.flips, self._device)
         for start in range(0, len(order), self._batch_size):
             part = slice(start, start + self._batch_size)
             chosen = order[part]
             images = self._crop(self._images[chosen], rows[part], columns[part])
-            mirrored = plan.flips[part].nonzero().squeeze(1).to(self._device)
+            mirrored = flips.places(part)
             images[mirrored] = images[mirrored].flip(-1)
             yield augment(images, self._labels[chosen], part)
 

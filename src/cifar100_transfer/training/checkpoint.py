@@ -4,6 +4,7 @@ An epoch is a pure function of (seed, epoch) and of the weights and optimiser st
 random state is kept.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -100,6 +101,13 @@ def load_resume_point(folder: Path, identity: dict[str, Any]) -> ResumePoint | N
         return None
     logger.info("Going on after epoch %d of an interrupted run (%s)", point.epoch, file)
     return point
+
+
+def stored_identity(folder: Path) -> dict[str, Any] | None:
+    """Return what training the folder's resume point is of; None if there is none to be read."""
+    with contextlib.suppress(OSError, ValueError):
+        return _read(folder / _FILE).identity
+    return None  # a damaged one gets its warning when the training looks for it
 
 
 def _read(file: Path) -> ResumePoint:

@@ -20,6 +20,11 @@ def check_training(
     devices: int,
 ) -> None:
     """Raise a `UserError` if classifier, sets, recipe and devices don't fit together."""
+    if config.batch_size == "auto":
+        raise UserError(
+            "training.batch_size=auto is measured before a training: pass on the recipe that "
+            "choose_batch_size returns"
+        )
     if classifier.spec.class_names != train_set.class_names:
         raise UserError(
             f"the classifier has {len(classifier.spec.class_names)} classes and the training "
@@ -43,21 +48,27 @@ def check_training(
 
 def part_size(config: TrainingConfig, devices: int) -> int:
     """Return how many images pass the network together: a device's part of a batch, or of that."""
-    return math.ceil(math.ceil(config.batch_size / devices) / config.accumulation_steps)
+    return math.ceil(math.ceil(config.images_per_step / devices) / config.accumulation_steps)
 
 
 def _check_batches(
     classifier: Classifier, images: int, config: TrainingConfig, devices: int
 ) -> None:
-    if config.batch_size > images:
+    size = config.images_per_step
+    if size > images:
         raise UserError(
-            f"training.batch_size={config.batch_size} is larger than the training set "
+            f"training.batch_size={size} is larger than the training set "
             f"({images} images): make it smaller"
         )
-    batches = {config.batch_size, images % config.batch_size or config.batch_size}
+    if config.accumulation_steps > size:
+        raise UserError(
+            f"training.batch_size={size} can't be cut into {config.accumulation_steps} parts: "
+            f"lower training.accumulation_steps"
+        )
+    batches = {size, images % size or size}
     if min(batches) < devices:
         raise UserError(
-            f"training.batch_size={config.batch_size} leaves a batch of {min(batches)} of {images} "
+            f"training.batch_size={size} leaves a batch of {min(batches)} of {images} "
             f"images, too few for compute.devices={devices}: change it"
         )
     part = part_size(config, devices)
@@ -67,7 +78,7 @@ def _check_batches(
         several = config.accumulation_steps > 1
         parts = f" in {config.accumulation_steps} parts" if several else ""
         raise UserError(
-            f"training.batch_size={config.batch_size}{parts} leaves one image of {images} alone, "
+            f"training.batch_size={size}{parts} leaves one image of {images} alone, "
             f"which batch normalisation can't take: change it by one"
         )
 

@@ -17,7 +17,12 @@ from tqdm import tqdm
 from cifar100_transfer.config import TrainingConfig
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import Classifier, keep_freed_memory, predict_logits
+from cifar100_transfer.models import (
+    Classifier,
+    is_out_of_memory,
+    keep_freed_memory,
+    predict_logits,
+)
 
 from .averaging import Average
 from .batches import ResidentBatches
@@ -137,8 +142,8 @@ def train(
     classifier.to(device)
     engine = Engine(
         classifier=classifier,
-        network=_compiled(classifier) if compile_network else classifier,
-        batches=ResidentBatches(train_set, config.augmentation, config.batch_size, device),
+        network=compiled(classifier) if compile_network else classifier,
+        batches=ResidentBatches(train_set, config.augmentation, config.images_per_step, device),
         optimizer=Optimizer(classifier.network, config.optimizer),
         average=Average.of(classifier, config.averaging),
         config=config,
@@ -149,13 +154,9 @@ def train(
     best_weights: dict[str, torch.Tensor] = {}
     identity: dict[str, Any] = {}
     if resume_folder:
-        about = {
-            "device": device.type,
-            "precision": str(precision),
-            "compiled": compile_network,
-            "devices": process_count(),
-        }
-        identity = _identify(classifier, train_set, validation_set, config, about)
+        identity = identify_training(
+            classifier, train_set, validation_set, config, device, precision, compile_network
+        )
     if resume_folder and (point := load_resume_point(resume_folder, identity)):
         _restore(engine, point)
         best_weights = point.best_weights or copy.deepcopy(engine.judged.state_dict())
@@ -199,19 +200,24 @@ def train(
     return TrainingResult(classifier.cpu().eval(), history)
 
 
-def _identify(
+def identify_training(
     classifier: Classifier,
     train_set: ImageSet,
     validation_set: ImageSet,
     config: TrainingConfig,
-    about: dict[str, Any],
+    device: torch.device,
+    precision: torch.dtype,
+    compile_network: bool,
 ) -> dict[str, Any]:
     """Describe a training so that equal ones are equal; reads all images, which takes a moment."""
     return identify(
         {
             "spec": asdict(classifier.spec),
             "training": config.model_dump(),
-            **about,
+            "device": device.type,
+            "precision": str(precision),
+            "compiled": compile_network,
+            "devices": process_count(),
             "initial weights": digest(*classifier.state_dict().values()),
             "training images": digest(train_set.images, train_set.labels),
             "validation images": digest(validation_set.images, validation_set.labels),
@@ -219,7 +225,7 @@ def _identify(
     )
 
 
-def _compiled(classifier: Classifier) -> nn.Module:
+def compiled(classifier: Classifier) -> nn.Module:
     """Compile the forward pass; a CUDA GPU replays it from CUDA graphs."""
     on_cuda = classifier.mean.device.type == "cuda"
     # Batches come in two sizes at most, and images in few: each is worth kernels of its own.
@@ -251,7 +257,9 @@ def _run_epoch(
     start = time.perf_counter()
     try:
         train_loss, train_accuracy = train_epoch(engine, epoch)
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise UserError(
             f"the device has too little memory for training.batch_size={engine.config.batch_size}: "
             f"lower it, or raise training.accumulation_steps to compute batches in smaller parts"

@@ -110,7 +110,7 @@ def _images_per_second(recipe: Recipe, data: TrialData, budget: float) -> float:
     """Measure the speed of training steps on ever more batches, until it can be believed."""
     batches = PROBE_BATCHES
     while True:
-        size = recipe.training.batch_size
+        size = recipe.training.images_per_step
         probe = replace(
             data,
             train_set=_draw(data.train_set, batches * size, size),
@@ -128,7 +128,7 @@ def _spend(recipe: Recipe, data: TrialData, images: int) -> tuple[Recipe, TrialD
     """Spread a number of images over whole epochs, on a part of the training set if need be."""
     epochs = max(1, math.ceil(images / len(data.train_set)))
     training = recipe.training.model_copy(update={"epochs": epochs})
-    part = _draw(data.train_set, images // epochs, training.batch_size)
+    part = _draw(data.train_set, images // epochs, training.images_per_step)
     return replace(recipe, training=training), replace(data, train_set=part)
 
 

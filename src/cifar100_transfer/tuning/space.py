@@ -20,6 +20,7 @@ from cifar100_transfer.config import (
 from cifar100_transfer.errors import UserError
 
 SEED = "training.seed"
+BATCH_SIZE = "training.batch_size"
 ARCHITECTURE = "model.architecture"
 
 
@@ -69,6 +70,8 @@ def parameter_paths() -> list[str]:
 def check_search(search: SearchConfig, recipe: Recipe) -> None:
     """Raise a `UserError`, with near names, unless every candidate makes a valid recipe."""
     named = [entry.parameter for entry in search.space]
+    if BATCH_SIZE not in named:
+        _check_batch_size(recipe.training, "recipe: ")
     for name in named:
         if named.count(name) > 1:
             raise UserError(f"space: '{name}' stands there more than once: keep one entry")
@@ -86,6 +89,7 @@ def check_ablation(ablation: AblationConfig, recipe: Recipe) -> None:
     """Raise a `UserError`, with near names, unless base and changes make valid recipes."""
     _check_changes(ablation.base, recipe, "base")
     base = recipe.with_changes(ablation.base)
+    _check_batch_size(base.training, "base: ")
     names = [change.name for change in ablation.changes]
     for change in ablation.changes:
         if names.count(change.name) > 1 or change.name == BASE:
@@ -101,6 +105,7 @@ def check_ablation(ablation: AblationConfig, recipe: Recipe) -> None:
 
 def check_screening(screening: ScreeningConfig) -> None:
     """Raise a `UserError`, with near names, unless every architecture exists."""
+    _check_batch_size(screening.training)
     for name in screening.architectures:
         _check_architecture(name, "architectures")
         if screening.architectures.count(name) > 1:
@@ -139,10 +144,20 @@ def _as_number(entry: SpaceEntry, end: float | None) -> Scalar:
     return int(end) if is_integer(entry) and end == int(end) else end
 
 
+def _check_batch_size(training: TrainingConfig, where: str = "") -> None:
+    """Refuse `auto`: trials would differ in a size that depends on the machine's load."""
+    if training.batch_size == "auto":
+        raise UserError(
+            f"{where}{BATCH_SIZE}=auto makes trials that can't be compared: give a number"
+        )
+
+
 def _check_changes(changes: Changes, recipe: Recipe, where: str) -> None:
     try:
         for path, value in changes.items():
-            recipe.with_changes({path: value})
+            changed = recipe.with_changes({path: value})
+            if path == BATCH_SIZE:
+                _check_batch_size(changed.training)
             if path == ARCHITECTURE:
                 _check_architecture(str(value), path)
         recipe.with_changes(changes)

@@ -34,11 +34,34 @@ def train_classifier(
 
     from cifar100_transfer.models import choose_device, choose_precision, count_flops
     from cifar100_transfer.tracking import epoch_listener
-    from cifar100_transfer.training import EpochRecord, build_classifier, train_on_devices
+    from cifar100_transfer.training import (
+        EpochRecord,
+        build_classifier,
+        choose_batch_size,
+        train_on_devices,
+    )
     from cifar100_transfer.training.suspicion import warn_at_chance
 
     device = choose_device(compute.device)
-    classifier = build_classifier(train_set, normalization, model, training, pretrained_weights)
+    precision = choose_precision(compute.precision, device)
+
+    def build(recipe: TrainingConfig) -> Classifier:
+        return build_classifier(train_set, normalization, model, recipe, pretrained_weights)
+
+    classifier = build(training)
+    if training.batch_size == "auto":
+        training = choose_batch_size(
+            classifier,
+            train_set,
+            validation_set,
+            training,
+            device,
+            resume_folder,
+            compute.devices,
+            precision,
+            compute.compile,
+        )
+        classifier = build(training)  # its recipe names the number
     track = epoch_listener()
 
     def watch(record: EpochRecord) -> None:
@@ -55,7 +78,7 @@ def train_classifier(
         device,
         resume_folder,
         on_epoch=watch,
-        precision=choose_precision(compute.precision, device),
+        precision=precision,
         compile_network=compute.compile,
     )
     history = pd.DataFrame([asdict(record) for record in result.history])
