@@ -14,6 +14,7 @@ from cifar100_transfer.models.backbones import _set_dropout, head_name
 SMALL = [
     "simple_cnn",
     "express",
+    "wrn_10_1",
     "squeezenet1_1",
     "mnasnet0_5",
     "shufflenet_v2_x0_5",

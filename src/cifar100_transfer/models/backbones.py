@@ -15,10 +15,11 @@ from cifar100_transfer.errors import UserError
 from .express import ExpressCNN
 from .fast_convolution import accelerate_convolutions
 from .simple_cnn import SimpleCNN
+from .wide_resnet import WIDE_RESNETS, WideResNet
 
 SIMPLE_CNN = "simple_cnn"
 EXPRESS = "express"
-_OWN = (SIMPLE_CNN, EXPRESS)
+_OWN = (SIMPLE_CNN, EXPRESS, *WIDE_RESNETS)
 # The challenge admits convolutional networks only.
 _TRANSFORMERS = ("vit_", "swin_", "maxvit")
 # Auxiliary classifiers would return tuples in training mode.
@@ -72,6 +73,8 @@ def build_network(
         network: nn.Module = SimpleCNN(num_classes, image_size)
     elif architecture == EXPRESS:
         network = ExpressCNN(num_classes)
+    elif architecture in WIDE_RESNETS:
+        network = WideResNet(*WIDE_RESNETS[architecture], num_classes)
     else:
         import torchvision
 
