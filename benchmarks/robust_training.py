@@ -132,7 +132,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/01_raw"), help="raw_data folder")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--images", type=int, default=1000, help="test images; half as many validation images")
+    parser.add_argument(
+        "--images", type=int, default=1000, help="test images; half as many of validation"
+    )
     chosen = parser.parse_args()
     stored = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {"runs": []}
     official, test_set = read_cifar100(chosen.data)

@@ -76,8 +76,8 @@ class ModelConfig(Settings):
     """The network."""
 
     architecture: str = Field(
-        description="`simple_cnn`, `express`, `express_small`, or any convolutional network of "
-        "torchvision."
+        description="`simple_cnn`, `express`, `express_small`, a wide residual network such as "
+        "`wrn_28_8`, or any convolutional network of torchvision."
     )
     pretrained: bool = Field(
         False,
@@ -177,6 +177,13 @@ class AugmentationConfig(Settings):
         min_length=1,
         description="Names of some of the nineteen corruptions.",
     )
+    corruption_copies: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Corrupted copies of every image, made once, of which `corruption_share` takes "
+        "one; they lie on the device. 0: corrupted anew in every epoch.",
+    )
     policy: Literal["none", "rand_augment", "trivial_augment", "augmix"] = Field(
         "none", description="Random operations, drawn for every image by itself."
     )
@@ -234,6 +241,11 @@ class AugmentationConfig(Settings):
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:
+        if self.corruption_copies and not self.corruption_share:
+            raise ValueError(
+                "corruption_copies are what corruption_share takes images from: "
+                "raise it, or set them to 0"
+            )
         if self.augmix_jsd and self.policy != "augmix":
             raise ValueError("augmix_jsd compares AugMix views: set policy to augmix, or it to 0")
         if self.augmix_jsd and (self.mixup_alpha or self.cutmix_alpha):

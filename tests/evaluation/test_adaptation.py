@@ -158,6 +158,28 @@ def test_the_transductive_predictor_is_the_adapted_classifier() -> None:
     assert torch.equal(transductive_batch_norm(classifier, 0.25)(images), wanted)
 
 
+def test_what_is_adapted_can_be_augmented() -> None:
+    """The statistics are those of the images themselves, not of every view."""
+    classifier, images = two_layers(), some_images(20)
+    both = transductive_batch_norm(classifier, 0.25, lambda adapted: augmented(plain(adapted)))
+    adapted = adapt_batch_norm(classifier, images, 0.25)
+    assert torch.equal(both(images), augmented(plain(adapted))(images))
+    each = augmented(transductive_batch_norm(classifier, 0.25))
+    assert not torch.equal(both(images), each(images))
+
+
+def test_reduced_precision_does_not_round_the_statistics() -> None:
+    layer = nn.BatchNorm2d(3).eval()
+    estimate = adaptation._Estimate(layer, 0.0)
+    values = (torch.randn(16, 3, 8, 8) + 3).bfloat16()
+    layer(values)
+    estimate.finish()
+    assert layer.running_mean is not None
+    torch.testing.assert_close(
+        layer.running_mean.double(), values.double().mean((0, 2, 3)), rtol=1e-5, atol=0
+    )
+
+
 def test_without_batch_norm_or_images_or_with_a_wrong_weight_it_says_so() -> None:
     bare = classifier_of(nn.Sequential(nn.Flatten(), nn.Linear(192, len(CLASSES))))
     assert not has_batch_norm(bare)

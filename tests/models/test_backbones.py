@@ -15,6 +15,7 @@ SMALL = [
     "simple_cnn",
     "express",
     "express_small",
+    "wrn_10_1",
     "squeezenet1_1",
     "mnasnet0_5",
     "shufflenet_v2_x0_5",

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cifar100_transfer.config import AugmentationConfig, ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet
-from cifar100_transfer.data.corruptions import corrupt
+from cifar100_transfer.data.corruptions import SEVERITIES, corrupt
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.training import build_classifier, train
 from cifar100_transfer.training.augmentation import (
@@ -22,6 +22,7 @@ from cifar100_transfer.training.augmentation import (
     MixingDraws,
     add_noise,
     corrupt_some,
+    corrupted_copies,
     draw_corruptions,
     draw_erased,
     draw_mixing,
@@ -40,6 +41,11 @@ WHOLE_OF_64 = slice(0, 64)
 # One option, or the fewest that go together, for everything beyond crop and flip.
 KINDS: dict[str, dict[str, Any]] = {
     "corruption": {"corruption_share": 0.5, "corruptions": ("contrast", "pixelate")},
+    "copies": {
+        "corruption_share": 0.5,
+        "corruptions": ("contrast", "pixelate"),
+        "corruption_copies": 2,
+    },
     "rand_augment": {"policy": "rand_augment"},
     "trivial_augment": {"policy": "trivial_augment"},
     "augmix": {"policy": "augmix"},
@@ -50,7 +56,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "mixup": {"mixup_alpha": 0.4},
     "cutmix": {"cutmix_alpha": 1.0},
 }
-KEEPS_BYTES = {"corruption", "erasing", "cutout", "cutmix"}
+KEEPS_BYTES = {"corruption", "copies", "erasing", "cutout", "cutmix"}
 MIXES = {"mixup", "cutmix"}
 
 
@@ -386,3 +392,46 @@ def test_the_track_says_whether_training_sees_the_corruptions(
     options: dict[str, Any], track: str
 ) -> None:
     assert AugmentationConfig(**options).track == track
+
+
+def test_copies_are_the_images_at_all_severities() -> None:
+    images = images_of(60).images
+    config = AugmentationConfig(
+        corruption_share=1.0, corruptions=("contrast",), corruption_copies=3
+    )
+    copies = corrupted_copies(images, config, seed=2)
+    assert copies.shape == (3, *images.shape)
+    severe = torch.stack([corrupt(images, "contrast", severity, 0) for severity in SEVERITIES])
+    # Contrast draws nothing, so every copy is the image at one of the severities.
+    alike = (copies[:, None] == severe).flatten(-3).all(-1)
+    assert alike.any(1).all()
+    assert alike.any(2).all()
+    assert not torch.equal(copies[0], copies[1])
+    assert torch.equal(corrupted_copies(images, config, seed=2), copies)
+    assert not torch.equal(corrupted_copies(images, config, seed=3), copies)
+
+
+def test_copies_stand_for_their_share_of_the_images() -> None:
+    share = {"flip": False, "crop_padding": 0, "corruptions": ("contrast",)}
+    share |= {"corruption_share": 0.25, "corruption_copies": 2}
+    images = images_of(400)
+    batches = ResidentBatches(images, AugmentationConfig(**share), 30, CPU)
+    plain = ResidentBatches(images, AugmentationConfig(flip=False, crop_padding=0), 30, CPU)
+    copies = corrupted_copies(images.images, AugmentationConfig(**share), seed=1)
+    seen = []
+    for epoch in (1, 2):
+        shown = torch.cat([part for part, _ in batches.epoch(1, epoch)])
+        originals = torch.cat([part for part, _ in plain.epoch(1, epoch)])
+        changed = (shown != originals).flatten(1).any(1)
+        # Binomial(400, 1/4) has a standard deviation of 8.7.
+        assert abs(int(changed.sum()) - 100) < 35
+        order = [int((images.images == image).flatten(1).all(1).nonzero()) for image in originals]
+        of_image = copies[:, order]
+        assert (of_image == shown).flatten(2).all(2).any(0)[changed].all()
+        seen.append({order[position] for position in changed.nonzero().flatten().tolist()})
+    assert seen[0] != seen[1]
+
+
+def test_copies_without_a_share_are_refused() -> None:
+    with pytest.raises(ValidationError, match="corruption_copies are what corruption_share takes"):
+        AugmentationConfig(corruption_copies=2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cifar100_transfer.config import AugmentationConfig
 from cifar100_transfer.data import ImageSet
-from cifar100_transfer.training.batches import ResidentBatches, epoch_seed, plan_epoch
+from cifar100_transfer.training.batches import ResidentBatches, epoch_seed, one_ahead, plan_epoch
 
 CPU = torch.device("cpu")
 NONE = AugmentationConfig(flip=False, crop_padding=0)
@@ -132,3 +132,21 @@ def test_the_length_is_the_number_of_batches(
     images = make_image_set(classes=2, per_class=5, size=4)
     batches = ResidentBatches(images, NONE, batch_size, CPU)
     assert len(batches) == len(list(batches.epoch(0, 1)))
+
+
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+]
+
+
+@pytest.mark.parametrize("kind", DEVICES)
+def test_batches_made_ahead_are_the_same(image_set: ImageSet, kind: str) -> None:
+    device = torch.device(kind)
+    batches = ResidentBatches(image_set, AugmentationConfig(noise_share=0.5), 7, device)
+    ahead = [
+        (images.cpu(), labels.cpu()) for images, labels in one_ahead(batches.epoch(3, 2), device)
+    ]
+    for found, expected in zip(ahead, batches.epoch(3, 2), strict=True):
+        assert torch.equal(found[0], expected[0].cpu())
+        assert torch.equal(found[1], expected[1].cpu())

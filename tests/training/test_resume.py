@@ -63,6 +63,11 @@ RECIPES = {
     "ema": {"averaging": AveragingConfig(name="ema", ema_decay=0.9)},
     "swa": {"averaging": AveragingConfig(name="swa", swa_start=0.4, swa_factor=0.5)},
     "augmix": {"augmentation": AugmentationConfig(policy="augmix", augmix_jsd=12.0)},
+    "copies": {
+        "augmentation": AugmentationConfig(
+            corruption_share=0.5, corruptions=("contrast",), corruption_copies=2
+        )
+    },
     "mixed": {"augmentation": AugmentationConfig(mixup_alpha=0.4, cutmix_alpha=1.0)},
     "sizes": {"progressive_sizes": ((0.4, 9), (0.7, 10))},
 }
@@ -174,3 +179,31 @@ def test_a_finished_run_is_not_trained_again(sets: Sets, tmp_path: Path) -> None
     whole = run(sets, config, tmp_path)
     again = run(sets, config, tmp_path, until=1)
     assert results(again) == results(whole)
+
+
+def test_resume_points_can_be_rarer(sets: Sets, tmp_path: Path) -> None:
+    config = recipe(epochs=5)
+    seen: list[int] = []
+
+    def go_on(until: int) -> TrainingResult:
+        def note(record: EpochRecord) -> None:
+            seen.append(record.epoch)
+            if record.epoch == until:
+                raise Killed
+
+        return train(
+            tiny_classifier(sets[0], config),
+            *sets,
+            config,
+            resume_folder=tmp_path,
+            on_epoch=note,
+            resume_every=2,
+        )
+
+    with pytest.raises(Killed):
+        go_on(until=3)
+    resumed = go_on(until=9)
+    assert seen == [1, 2, 3, 3, 4, 5]
+    assert results(resumed) == results(run(sets, config))
+    go_on(until=9)
+    assert len(seen) == 6, "the last epoch is stored, though it is odd"

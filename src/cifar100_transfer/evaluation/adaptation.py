@@ -1,7 +1,7 @@
 """Getting more out of trained classifiers on images of another kind than they were trained on.
 
 Everything here is a predictor or turns predictors into another one, so that the ways compose:
-`augmented(transductive_batch_norm(classifier, 0.5))`. None of them needs a label, and none changes
+`ensemble([plain(first), augmented(plain(second))])`. None of them needs a label, and none changes
 the classifier it is given.
 """
 
@@ -33,7 +33,11 @@ def plain(classifier: Classifier) -> Predictor:
     return lambda images: predict_logits(classifier, images)
 
 
-def transductive_batch_norm(classifier: Classifier, source_weight: float) -> Predictor:
+def transductive_batch_norm(
+    classifier: Classifier,
+    source_weight: float,
+    predictor_of: Callable[[Classifier], Predictor] = plain,
+) -> Predictor:
     """Return the predictor that adapts batch normalisation to the very images it is asked about.
 
     It is transductive: the answer for one image depends on the images beside it, so it is
@@ -43,14 +47,16 @@ def transductive_batch_norm(classifier: Classifier, source_weight: float) -> Pre
     Args:
         classifier: see `adapt_batch_norm`.
         source_weight: see `adapt_batch_norm`.
+        predictor_of: how the adapted classifier is used.
     """
-    return lambda images: predict_logits(
-        adapt_batch_norm(classifier, images, source_weight), images
-    )
+    return lambda images: predictor_of(adapt_batch_norm(classifier, images, source_weight))(images)
 
 
 def augmented(predictor: Predictor) -> Predictor:
     """Return the predictor that averages log-probabilities over `views` of every image.
+
+    To adapt batch normalisation, too, let it be adapted once, to the images as they are:
+    `transductive_batch_norm(classifier, 0.5, lambda adapted: augmented(plain(adapted)))`.
 
     The mean of log-probabilities (the geometric mean of probabilities) is sharper than that of
     probabilities: a view that rules a class out is heard.
@@ -184,7 +190,8 @@ class _Estimate:
     def _observe(self, _layer: nn.Module, inputs: tuple[Tensor]) -> None:
         values = inputs[0]
         per_channel = [dimension for dimension in range(values.ndim) if dimension != 1]
-        variance, mean = torch.var_mean(values, per_channel, correction=0)
+        # In bfloat16 the result would be rounded to three digits, too.
+        variance, mean = torch.var_mean(values.float(), per_channel, correction=0)
         self._merge(mean, variance, values.numel() // values.shape[1])
         self._set(mean, variance)
 

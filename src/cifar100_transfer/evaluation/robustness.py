@@ -79,11 +79,13 @@ def predictors_of(
         )
 
     def member(classifier: Classifier, method: RobustnessMethod) -> Predictor:
+        def use(adapted: Classifier) -> Predictor:
+            predictor = plain(adapted)
+            return augmented(predictor) if method in ("tta", "batch_norm_tta") else predictor
+
         if method in ADAPTING and source_weight is not None and has_batch_norm(classifier):
-            predictor = transductive_batch_norm(classifier, source_weight)
-        else:
-            predictor = plain(classifier)
-        return augmented(predictor) if method in ("tta", "batch_norm_tta") else predictor
+            return transductive_batch_norm(classifier, source_weight, use)
+        return use(classifier)
 
     return {
         method: ensemble([member(classifier, method) for classifier in classifiers])

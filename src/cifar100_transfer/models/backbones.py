@@ -15,9 +15,10 @@ from cifar100_transfer.errors import UserError
 from .express import WIDTHS, ExpressCNN
 from .fast_convolution import accelerate_convolutions
 from .simple_cnn import SimpleCNN
+from .wide_resnet import WIDE_RESNETS, WideResNet
 
 SIMPLE_CNN = "simple_cnn"
-_OWN = (SIMPLE_CNN, *WIDTHS)
+_OWN = (SIMPLE_CNN, *WIDTHS, *WIDE_RESNETS)
 # The challenge admits convolutional networks only.
 _TRANSFORMERS = ("vit_", "swin_", "maxvit")
 # Auxiliary classifiers would return tuples in training mode.
@@ -71,6 +72,8 @@ def build_network(
         network: nn.Module = SimpleCNN(num_classes, image_size)
     elif architecture in WIDTHS:
         network = ExpressCNN(num_classes, WIDTHS[architecture])
+    elif architecture in WIDE_RESNETS:
+        network = WideResNet(*WIDE_RESNETS[architecture], num_classes)
     else:
         import torchvision
 

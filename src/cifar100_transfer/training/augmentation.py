@@ -9,6 +9,8 @@ batch, on the device, from a generator seeded likewise.
 from __future__ import annotations
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +64,8 @@ class EpochAugmentation:
         self._classes = classes
         self._mean_color = mean_color.view(1, 3, 1, 1)
         device = mean_color.device
-        if config.corruption_share:
+        self._corrupts = bool(config.corruption_share and not config.corruption_copies)
+        if self._corrupts:
             self._corruptions = draw_corruptions(
                 generator("corruption"), count, config.corruption_share, config.corruptions
             )
@@ -102,7 +105,7 @@ class EpochAugmentation:
             mixed, float32 [B, classes] of which every row sums to one.
         """
         config = self._config
-        if config.corruption_share:
+        if self._corrupts:
             images = corrupt_some(images, self._corruptions, part)
         if config.augmix_jsd:
             unit = to_unit(images)
@@ -198,6 +201,53 @@ def corrupt_some(images: Tensor, draws: CorruptionDraws, part: slice) -> Tensor:
                 images[where], draws.names[kind], severity, draws.seed, first_index=part.start
             )
     return corrupted
+
+
+def corrupted_copies(images: Tensor, config: AugmentationConfig, seed: int) -> Tensor:
+    """Corrupt every image several times, each time by another corruption at another severity.
+
+    Done once, what takes a second in every epoch (noise, weather) costs a few seconds in all.
+
+    Args:
+        images: uint8 [N, 3, H, W].
+        config: gives `corruptions` and `corruption_copies`.
+        seed: the recipe's seed.
+
+    Returns:
+        uint8 [copies, N, 3, H, W] on the CPU.
+    """
+    originals = images.cpu()
+    copies = torch.empty((config.corruption_copies, *images.shape), dtype=torch.uint8)
+
+    def fill(number: int) -> None:
+        # Epoch 0 stands for the time before training.
+        generator = np.random.default_rng((seed, 0, _KINDS.index("corruption"), number))
+        draws = draw_corruptions(generator, len(images), 1.0, config.corruptions)
+        copies[number] = corrupt_some(originals, draws, slice(0, len(images)))
+
+    # Threads do: random numbers and tensors are made without Python's lock.
+    with ThreadPoolExecutor(min(len(copies), os.cpu_count() or 1)) as pool:
+        list(pool.map(fill, range(len(copies))))
+    return copies
+
+
+def draw_copies(seed: int, epoch: int, count: int, config: AugmentationConfig) -> Tensor:
+    """Draw which corrupted copy stands for every image of an epoch.
+
+    Args:
+        seed: the recipe's seed.
+        epoch: number of the epoch, from 1.
+        count: number of images.
+        config: gives `corruption_share` and `corruption_copies`.
+
+    Returns:
+        int64 [count], number of the copy; -1 where the image stands for itself.
+    """
+    generator = np.random.default_rng((seed, epoch, _KINDS.index("corruption")))
+    chosen = generator.random(count) < config.corruption_share
+    return torch.from_numpy(
+        np.where(chosen, generator.integers(config.corruption_copies, size=count), -1)
+    )
 
 
 def draw_sigmas(generator: np.random.Generator, count: int, share: float, largest: float) -> Tensor:

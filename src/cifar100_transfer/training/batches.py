@@ -6,7 +6,7 @@ same on every device. What else is done to images: `augmentation.py`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from cifar100_transfer.data import ImageSet, channel_statistics
 from cifar100_transfer.data.corruptions import CORRUPTIONS
 from cifar100_transfer.errors import UserError
 
-from .augmentation import EpochAugmentation
+from .augmentation import EpochAugmentation, corrupted_copies, draw_copies
 from .selection import Selection
 
 
@@ -98,6 +98,8 @@ class ResidentBatches:
                 f"{', '.join(CORRUPTIONS)}"
             )
         self._images = images.images.to(device)
+        self._originals = images.images  # where they come from, as often as not the CPU
+        self._copies: dict[int, torch.Tensor] = {}
         self._labels = images.labels.to(device)
         self._classes = images.num_classes
         self._image_size = height, width
@@ -141,15 +143,36 @@ class ResidentBatches:
             epoch,
         )
         order = plan.order.to(self._device)
+        choose = self._chooser(seed, epoch)
         rows, columns = plan.shifts.to(self._device).unbind(1)
         flips = Selection(plan.flips, self._device)
         for start in range(0, len(order), self._batch_size):
             part = slice(start, start + self._batch_size)
             chosen = order[part]
-            images = self._crop(self._images[chosen], rows[part], columns[part])
+            images = self._crop(choose(chosen), rows[part], columns[part])
             mirrored = flips.places(part)
             images[mirrored] = images[mirrored].flip(-1)
             yield augment(images, self._labels[chosen], part)
+
+    def _chooser(self, seed: int, epoch: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return what takes the images of an epoch by their numbers, some as corrupted copies."""
+        config = self._augmentation
+        if not config.corruption_copies:
+            return lambda chosen: self._images[chosen]
+        if seed not in self._copies:
+            # Those of one seed at a time: a training has only one.
+            copies = corrupted_copies(self._originals, config, seed)
+            self._copies = {seed: copies.to(self._device)}
+        copies = self._copies[seed]
+        numbers = draw_copies(seed, epoch, len(self._labels), config).to(self._device)
+
+        def choose(chosen: torch.Tensor) -> torch.Tensor:
+            number = numbers[chosen]
+            corrupted = copies[number.clamp(min=0), chosen]
+            itself = (number < 0).view(-1, 1, 1, 1)
+            return torch.where(itself, self._images[chosen], corrupted)
+
+        return choose
 
     def _crop(
         self, images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
@@ -164,3 +187,34 @@ class ResidentBatches:
         # A view [B, 3, rows, columns, H, W] of every possible crop: one indexing call cuts them.
         crops = padded.unfold(2, height, 1).unfold(3, width, 1)
         return crops[torch.arange(len(images), device=images.device), :, rows, columns]
+
+
+def one_ahead(
+    batches: Iterator[tuple[torch.Tensor, torch.Tensor]], device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield batches; on a CUDA GPU each is made while the one before is trained on.
+
+    Augmenting waits for the device where it sends the numbers drawn on the CPU. On a stream of its
+    own it waits for nothing but itself, and the GPU has the queued step to go on with.
+
+    Args:
+        batches: make their tensors when they are asked for the next.
+        device: where they make them.
+    """
+    if device.type != "cuda":
+        yield from batches
+        return
+    # Its small kernels go first, or each would wait for large ones of the step.
+    stream = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))
+    while True:
+        with torch.cuda.stream(stream):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        training = torch.cuda.current_stream(device)
+        training.wait_stream(stream)
+        for tensor in batch:
+            # Or its memory could be given to the next batch while the step still reads it.
+            tensor.record_stream(training)
+        yield batch

@@ -113,6 +113,7 @@ def train(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     precision: torch.dtype = torch.float32,
     compile_network: bool = False,
+    resume_every: int = 1,
 ) -> TrainingResult:
     """Train a classifier and keep the weights of its best validation epoch.
 
@@ -122,13 +123,15 @@ def train(
         validation_set: images to choose the epoch by; never augmented.
         config: the recipe.
         device: where to train; the CPU if not given.
-        resume_folder: where to keep the state after every epoch. If the state of an interrupted
+        resume_folder: where to keep the state after an epoch. If the state of an interrupted
             run of the same training is found there, the run goes on from it and ends in the same
             weights as if it had never stopped. The caller clears the folder.
         on_epoch: called with every epoch's record after its resume point is stored; an exception
             from it ends the training.
         precision: of the training steps, float32 or bfloat16; weights and validation are float32.
         compile_network: whether steps go through `torch.compile`.
+        resume_every: epochs from one resume point to the next; there is one after the last. Storing
+            a large network can take longer than a GPU takes for some steps.
 
     Returns:
         The classifier with its best weights, and one record an epoch.
@@ -176,7 +179,8 @@ def train(
             if is_best:
                 best_weights = copy.deepcopy(engine.judged.state_dict())
             history.append(record)
-            if resume_folder and is_first:
+            is_due = len(history) % resume_every == 0 or _is_finished(history, config)
+            if resume_folder and is_first and is_due:
                 save_resume_point(
                     resume_folder,
                     ResumePoint(

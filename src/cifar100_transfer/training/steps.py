@@ -11,7 +11,7 @@ from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier
 
 from .averaging import Average
-from .batches import ResidentBatches, epoch_seed
+from .batches import ResidentBatches, epoch_seed, one_ahead
 from .checks import part_size
 from .objective import batch_loss, hits
 from .optimization import Optimizer, ascended, batch_norms, learning_rate_factor
@@ -79,7 +79,8 @@ def train_epoch(engine: Engine, epoch: int) -> tuple[float, float]:
     losses = torch.zeros(len(batches), device=device)
     correct = torch.zeros((), device=device, dtype=torch.int64)
     counts = []
-    for index, (images, targets) in enumerate(batches.epoch(config.seed, epoch)):
+    made = one_ahead(batches.epoch(config.seed, epoch), device)
+    for index, (images, targets) in enumerate(made):
         optimizer.set_learning_rate(_rate_factor(config, epoch, index, len(batches)))
         optimizer.zero_grad()
         loss, right = _add_gradients(engine, network, images, targets, size)

@@ -38,7 +38,7 @@ def shot_noise(images: Tensor, draws: Draws, photons: float) -> Tensor:
     return table.take(images.long() * 2**16 + quantile.long())
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=5)  # all severities, so that threads at work on several share them
 def _poisson_quantiles(photons: float) -> Tensor:
     """Return uint8 [256, 65536]: what brightness v becomes at quantile q / 65536."""
     rate = np.arange(256)[:, None] / 255 * photons

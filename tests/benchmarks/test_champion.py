@@ -1,0 +1,183 @@
+"""The champion's script: slices end in what one call makes, and figures are what they say."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from cifar100_transfer.config import AugmentationConfig, ModelConfig, TrainingConfig
+from cifar100_transfer.data import ImageSet
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.evaluation.robustness import measure_robustness, predictors_of
+from cifar100_transfer.models import load_classifier
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def champion() -> Iterator[ModuleType]:
+    """The script as a module, with the folder it runs in on the path."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        import champion as module
+
+        yield module
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+
+
+@pytest.fixture
+def job(
+    champion: ModuleType, make_image_set: Callable[..., ImageSet], tmp_path: Path
+) -> Callable[..., object]:
+    sets = tuple(
+        make_image_set(classes=4, per_class=count, size=8, seed=seed)
+        for seed, count in enumerate((10, 4, 5))
+    )
+
+    def make(**changes: object) -> object:
+        settings = {
+            "model": ModelConfig(architecture="wrn_10_1"),
+            "training": TrainingConfig(
+                epochs=3,
+                batch_size=20,
+                augmentation=AugmentationConfig(corruption_share=0.5, corruption_copies=1),
+            ),
+            "sets": sets,
+            "device": torch.device("cpu"),
+            "compile": False,
+            "folder": tmp_path,
+            "slice_seconds": 1e9,
+            "part": "test",
+            "images": 8,
+            "quick": True,
+        }
+        return champion.Job(**(settings | changes))
+
+    return make
+
+
+@pytest.fixture
+def few_sets(champion: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two corruptions instead of nineteen."""
+    names = ("contrast", "gaussian_noise")
+    monkeypatch.setattr(champion, "CORRUPTIONS", names)
+    pairs = [(name, severity) for name in names for severity in champion.SEVERITIES]
+    monkeypatch.setattr(champion, "SETS", (champion.CLEAN, *pairs))
+    monkeypatch.setattr(champion, "rank_source_weights", lambda *_: {0.5: 0.3, 0.0: 0.2})
+
+
+@pytest.mark.parametrize(("env", "track"), [("base", "open"), ("held_out", "held_out")])
+def test_each_track_has_a_recipe(champion: ModuleType, env: str, track: str) -> None:
+    model, training = champion.read_recipe(env, ["training.optimizer.learning_rate=0.25"])
+    assert model.architecture.startswith("wrn_")
+    assert training.augmentation.track == track
+    assert training.optimizer.learning_rate == 0.25
+    assert training.optimizer.name == "sgd", "its neighbours stay"
+
+
+def test_an_unknown_environment_is_named(champion: ModuleType) -> None:
+    with pytest.raises(UserError, match="held_out"):
+        champion.read_recipe("heldout", [])
+
+
+def test_slices_end_in_the_result_of_one_call(
+    champion: ModuleType,
+    job: Callable[..., object],
+    few_sets: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    champion.run(job(folder=tmp_path / "whole"), [0, 1], "command")
+    calls = 0
+    while not (tmp_path / "sliced" / "result.json").exists():
+        assert calls < 40
+        # No time is left from the start: every call does one thing and stops.
+        champion.run(job(folder=tmp_path / "sliced", slice_seconds=0.0), [0, 1], "command")
+        calls += 1
+    assert calls > 10
+    assert capsys.readouterr().out.count("The slice is over") == calls - 1
+    whole, sliced = (
+        json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "sliced")
+    )
+    assert sliced["members"] == whole["members"]
+    assert sliced["ensemble"] == whole["ensemble"]
+    losses = [
+        [epoch["train_loss"] for training in record["trainings"] for epoch in training["history"]]
+        for record in (whole, sliced)
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 6
+    assert not list((tmp_path / "sliced").glob("seed_*/resume"))
+
+
+def test_figures_are_those_of_the_evaluation(
+    champion: ModuleType, job: Callable[..., object], few_sets: None, tmp_path: Path
+) -> None:
+    one = job()
+    champion.run(one, [0, 1], "command")
+    record = json.loads((tmp_path / "result.json").read_text())
+    members = [
+        load_classifier(tmp_path / f"seed_{seed}" / "classifier.safetensors") for seed in (0, 1)
+    ]
+    fewer = champion.stratified_subset(one.sets[2], 8, 0)
+    for found, judged in (
+        (record["members"][1], members[1:]),
+        (record["ensemble"], members),
+    ):
+        predictors = predictors_of(judged, champion.METHODS, 0.5)
+        with one.autocast():
+            table = measure_robustness(predictors, fewer, "test", 0, champion.CORRUPTIONS)
+        for method, rows in table.groupby("method"):
+            assert found[method]["corrupted"] == pytest.approx(rows["accuracy"].mean())
+    assert record["images"] == {"clean": 20, "distorted": 8}
+    assert "ensemble" in champion.table(record)
+
+
+def test_trials_see_no_test_image(
+    champion: ModuleType, job: Callable[..., object], few_sets: None, tmp_path: Path
+) -> None:
+    one = job(part="validation")
+    no_test = one.sets[2].subset(torch.arange(0))
+    trial = champion.replace(one, sets=(*one.sets[:2], no_test))
+    champion.run(trial, [0], "command")
+    record = json.loads((tmp_path / "result.json").read_text())
+    assert (record["judged_on"], record["images"]["clean"]) == ("validation", 16)
+    assert record["ensemble"] is None
+
+
+def test_packed_members_classify_as_before(
+    champion: ModuleType,
+    job: Callable[..., object],
+    few_sets: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(champion, "PART_BYTES", 50_000)
+    home = job(folder=tmp_path / "home")
+    champion.run(home, [3], "command")
+    champion.pack_members(home, [3], tmp_path / "packed")
+    parts = list((tmp_path / "packed").iterdir())
+    assert len(parts) > 2
+    assert all(part.stat().st_size <= 50_000 for part in parts)
+    away = job(folder=tmp_path / "away")
+    champion.unpack_members(away, tmp_path / "packed")
+    before, after = (
+        load_classifier(tmp_path / name / "seed_3" / "classifier.safetensors")
+        for name in ("home", "away")
+    )
+    images = home.sets[2].images
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        assert torch.equal(before(images), after(images)), "filters are rounded there anyway"
+    champion.run(away, [3], "command")  # neither trained again nor refused
+
+
+def test_a_classifier_of_another_recipe_is_refused(
+    champion: ModuleType, job: Callable[..., object], few_sets: None
+) -> None:
+    champion.run(job(), [0], "command")
+    with pytest.raises(UserError, match="another recipe: name another --work"):
+        champion.run(job(training=TrainingConfig(epochs=2, batch_size=20)), [0], "command")
