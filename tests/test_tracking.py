@@ -1,20 +1,29 @@
-"""Runs are logged to MLflow where they should be, and nowhere else."""
+"""Runs are logged to MLflow and TensorBoard where they should be, and nowhere else."""
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline.node import Node
+from pandas import read_csv
 
 from cifar100_transfer.config import OptimizerConfig, SplitConfig
 from cifar100_transfer.data.files import load_image_set
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.manifest import describe_parameters
 from cifar100_transfer.models import load_classifier
-from cifar100_transfer.tracking import epoch_listener
+from cifar100_transfer.tracking import TensorBoardHooks, epoch_listener
+from cifar100_transfer.training import EpochRecord
 from tests.pipelines.conftest import Run, newest, project, run  # noqa: F401
+
+NEEDS_TENSORBOARD = pytest.mark.skipif(
+    importlib.util.find_spec("tensorboard") is None, reason="TensorBoard is not installed"
+)
 
 
 def test_groups_are_flattened_with_their_defaults() -> None:
@@ -27,25 +36,28 @@ def test_groups_are_flattened_with_their_defaults() -> None:
     assert not any(isinstance(value, dict) for value in flat.values())
 
 
-def test_without_the_parameter_mlflow_is_not_even_imported(
+def test_without_a_parameter_no_package_is_even_imported(
     project: Path,  # noqa: F811
     run: Run,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow", None)  # importing it raises
+    for package in ("mlflow", "tensorboard"):
+        monkeypatch.setitem(sys.modules, package, None)  # importing it raises
     assert epoch_listener() is None
     run("ingestion", node_names=["split_images"])
     assert {path.name for path in project.iterdir()} == {"conf", "data", "pyproject.toml"}
 
 
-def test_where_it_is_not_installed_the_extra_is_named_before_the_run(
+@pytest.mark.parametrize("package", ["mlflow", "tensorboard"])
+def test_where_it_is_not_installed_the_extra_is_named_before_anything_is_made(
     project: Path,  # noqa: F811
     run: Run,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
+    package: str,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(UserError, match=r"pip install -e '\.\[mlflow\]'"):
-        run("ingestion", parameters={"mlflow": "sqlite:///mlflow.db"})
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"pip install -e '\.\[{package}\]'"):
+        run("transfer", parameters={package: "somewhere"})  # it would make `pretraining` first
     assert not (project / "data").exists()
 
 
@@ -93,3 +105,49 @@ def test_a_run_is_logged_live_and_its_classifier_can_be_served(
         run("prediction", parameters={"mlflow": store, "model": "simple_cnn"})
     runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert sorted(one.info.status for one in runs) == ["FAILED", "FINISHED"]
+
+
+@pytest.fixture
+def board() -> Iterator[TensorBoardHooks]:
+    hooks = TensorBoardHooks()
+    yield hooks
+    hooks.on_pipeline_error()
+
+
+@NEEDS_TENSORBOARD
+def test_event_files_grow_with_every_epoch_and_models_lie_apart(
+    tmp_path: Path, board: TensorBoardHooks
+) -> None:
+    catalog = DataCatalog({"parameters": MemoryDataset({"tensorboard": "curves"})})
+    board.before_pipeline_run({"project_path": str(tmp_path), "run_id": "now"}, catalog)
+    for model in ("simple_cnn", "transfer"):
+        board.before_node_run(Node(len, f"{model}.in", f"{model}.out", namespace=model))
+        track = epoch_listener()
+        assert track is not None
+        for epoch in (1, 2):
+            track(EpochRecord(epoch, 4.5, 0.1, 4.0, 0.25 * epoch, 0.01, 2.0, 500.0))
+            # The run is still at work, its file open.
+            assert curve(tmp_path / "curves/now" / model)[-1] == (epoch, 0.25 * epoch)
+    board.after_pipeline_run()
+    assert epoch_listener() is None
+
+
+@NEEDS_TENSORBOARD
+def test_a_run_writes_its_epochs_for_tensorboard(project: Path, run: Run) -> None:  # noqa: F811
+    nodes = ["split_images", "compute_normalization", "simple_cnn.train_classifier"]
+    run("simple_cnn", node_names=nodes, parameters={"tensorboard": "curves"})
+    (version,) = (project / "curves").iterdir()
+    assert [path.name for path in version.iterdir()] == ["simple_cnn"]
+    history = read_csv(newest(project / "data/sample/08_reporting/simple_cnn", "history.csv"))
+    assert curve(version / "simple_cnn") == [
+        (epoch, pytest.approx(accuracy))
+        for epoch, accuracy in zip(history.epoch, history.validation_accuracy, strict=True)
+    ]
+
+
+def curve(folder: Path) -> list[tuple[int, float]]:
+    """Return the validation accuracy of every epoch in the event files of a folder."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    return [(scalar.step, scalar.value) for scalar in events.Scalars("validation_accuracy")]

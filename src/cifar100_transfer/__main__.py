@@ -1,5 +1,6 @@
 """Entry point of the packaged project."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from kedro.framework.project import configure_project
 
 def main(*args: Any, **kwargs: Any) -> Any:
     """Run the project's `kedro run` command."""
+    # A clone says so in `.telemetry`, which is no part of the package.
+    os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
     package_name = Path(__file__).parent.name
     configure_project(package_name)
     kwargs["standalone_mode"] = not hasattr(sys, "ps1")

@@ -37,7 +37,7 @@ Registry = Mapping[str, Pipeline]
 # Parameters that the catalog or a hook reads; no node sees them.
 CATALOG_PARAMETERS = (
     *("raw_data", "weights", "challenge_data", "challenge_source"),
-    *("model", "images", "image_size", "studies", "mlflow"),
+    *("model", "images", "image_size", "studies", "mlflow", "tensorboard"),
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import click
 from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractDataset, CatalogProtocol
 from kedro.pipeline import Pipeline
@@ -104,8 +105,18 @@ def next_command(outputs: Collection[str], run_params: Mapping[str, Any]) -> str
         kept = [f"{name}={given[name]}" for name in CATALOG_PARAMETERS if name in given]
         if kept:
             options.append(f"--params={','.join(kept)}")
-        return " ".join(["kedro run", *options])
+        return " ".join([_command(), *options])
     return None
+
+
+def _command() -> str:
+    """Return how runs are started here: through Kedro, or, without a clone, by the package."""
+    given = click.get_current_context(silent=True)
+    if given is None:
+        return "kedro run"
+    source = given.params.get("conf_source")
+    start = "kedro run" if "kedro" in given.command_path else given.command_path
+    return f"{start} --conf-source={source}" if source else start
 
 
 def _accuracy_table(stored: Mapping[str, Any]) -> str:

@@ -8,11 +8,12 @@ from cifar100_transfer.hooks import (
 )
 from cifar100_transfer.log_hooks import SummaryHooks, TimingHooks
 from cifar100_transfer.manifest_hooks import ManifestHooks
-from cifar100_transfer.tracking import MLflowHooks
+from cifar100_transfer.tracking import MLflowHooks, TensorBoardHooks
 
 # The last one is called first: nothing is tracked of a run that is refused.
 HOOKS = (
     MLflowHooks(),
+    TensorBoardHooks(),
     ErrorHooks(),
     ParameterHooks(),
     PreflightHooks(),
