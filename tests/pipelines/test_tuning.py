@@ -114,7 +114,13 @@ def test_every_model_can_be_tuned_under_its_name() -> None:
             assert f"{model}.{node}" in {n.name for n in one.nodes}
 
 
-@pytest.mark.parametrize("env", ["base", "sample", "squeezenet", "quick"])
+ENVIRONMENTS = [
+    *("base", "sample", "squeezenet", "quick"),
+    *("held_out", "transfer_robust", "squeezenet_robust", "speedrun"),
+]
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_every_shipped_space_fits_its_recipe(env: str) -> None:
     loader = OmegaConfigLoader(
         str(ROOT / "conf"),
