@@ -241,11 +241,6 @@ class AugmentationConfig(Settings):
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:
-        if self.corruption_copies and not self.corruption_share:
-            raise ValueError(
-                "corruption_copies are what corruption_share takes images from: "
-                "raise it, or set them to 0"
-            )
         if self.augmix_jsd and self.policy != "augmix":
             raise ValueError("augmix_jsd compares AugMix views: set policy to augmix, or it to 0")
         if self.augmix_jsd and (self.mixup_alpha or self.cutmix_alpha):

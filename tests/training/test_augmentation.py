@@ -432,6 +432,11 @@ def test_copies_stand_for_their_share_of_the_images() -> None:
     assert seen[0] != seen[1]
 
 
-def test_copies_without_a_share_are_refused() -> None:
-    with pytest.raises(ValidationError, match="corruption_copies are what corruption_share takes"):
-        AugmentationConfig(corruption_copies=2)
+def test_copies_without_a_share_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Tensor:
+        raise AssertionError("nothing takes images from them")
+
+    monkeypatch.setattr("cifar100_transfer.training.batches.corrupted_copies", refuse)
+    unused = collect({"corruption_copies": 2})
+    for found, expected in zip(unused, collect({}), strict=True):
+        assert torch.equal(found, expected)

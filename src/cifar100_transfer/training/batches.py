@@ -157,7 +157,7 @@ class ResidentBatches:
     def _chooser(self, seed: int, epoch: int) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return what takes the images of an epoch by their numbers, some as corrupted copies."""
         config = self._augmentation
-        if not config.corruption_copies:
+        if not (config.corruption_copies and config.corruption_share):
             return lambda chosen: self._images[chosen]
         if seed not in self._copies:
             # Those of one seed at a time: a training has only one.
