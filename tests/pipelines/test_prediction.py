@@ -42,8 +42,10 @@ def test_every_picture_gets_its_classes_and_what_is_none_is_listed(
     classifier = store_classifier(project)
     names = write_pictures(project / "pictures")
     (project / "pictures" / "notes.txt").write_text("no picture")
-    with caplog.at_level("WARNING"):
+    with caplog.at_level("INFO"):
         predict(run, project / "pictures")
+    assert f"{sorted(names)[0]}: class_" in caplog.text
+    assert f"{sorted(names)[5]}: class_" not in caplog.text
     assert "1 of 8 files can't be read as pictures" in caplog.text
     assert "notes.txt" in caplog.text
 
