@@ -5,18 +5,18 @@ from typing import cast
 import torch
 from torch import nn
 
-WIDTHS = {"express": (64, 128, 256, 512), "express_small": (32, 64, 128, 256)}
+WIDTHS = {"express": (48, 96, 192, 384), "express_small": (32, 64, 128, 256)}
 """Channels of the stages by architecture; each stage but the last halves height and width."""
 
 
 class ExpressCNN(nn.Module):
     """3x3 convolutions, one a stage, and a residual block on the smallest maps.
 
-    In the manner of the ResNet-9 of D. Page, "How to train your ResNet" (2018), but with one
-    block, on the smallest maps, where matrix products do the convolutions. As in K. Jordan's
-    "94 % on CIFAR-10 in 3.29 seconds" (2024), maps are pooled before they are normalised, so that
-    normalisation and ReLU work on a quarter of the values: on a CPU these cost as much as a
-    convolution. The last maps are pooled by their maxima.
+    In the manner of the ResNet-9 of D. Page, "How to train your ResNet" (2018), but narrower and
+    with one block, on the smallest maps, where matrix products do the convolutions. As in
+    K. Jordan's "94 % on CIFAR-10 in 3.29 seconds" (2024), maps are pooled before they are
+    normalised, so that normalisation and ReLU work on a quarter of the values: on a CPU these cost
+    as much as a convolution. The last maps are pooled by their maxima.
 
     Args:
         num_classes: number of logits.
