@@ -165,7 +165,7 @@ def test_two_runs_at_once_both_end_as_if_alone(project: Path) -> None:
         )
         for _ in range(2)
     ]
-    errors = [process.communicate(timeout=120)[1] for process in both]
+    errors = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
     sample = project / "data" / "sample"
     for name in (
