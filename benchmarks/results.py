@@ -5,12 +5,13 @@
     python benchmarks/results.py tables
 
 `run` runs `kedro run` with the arguments after the name, and stores what came out in
-docs/results/runs/NAME.json: every model's metrics, training summary and accuracy on corrupted
-images, as far as the run made them; wall time, peak memory, machine and versions. `tables` writes
-those figures into README.md.
+docs/results/runs/NAME.json: every model's metrics, history, training summary and accuracy on
+corrupted images, as far as the run made them; wall time, peak memory, machine and versions.
+`tables` writes those figures into README.md.
 """
 
 import argparse
+import csv
 import json
 import re
 import resource
@@ -37,6 +38,7 @@ PLACEHOLDERS = (
 ARTIFACTS = {
     "metrics.json": "metrics",
     "training_summary.json": "training",
+    "history.csv": "history",
     "robustness_summary.json": "robustness",
 }
 DASH = "\N{EN DASH}"
@@ -108,8 +110,18 @@ def _made_since(started: float) -> dict[str, Any]:
     for artifact, key in ARTIFACTS.items():
         for file in (ROOT / "data").glob(f"**/08_reporting/*/{artifact}/*/{artifact}"):
             if file.stat().st_mtime >= started:
-                made.setdefault(file.parents[2].name, {})[key] = json.loads(file.read_text())
+                made.setdefault(file.parents[2].name, {})[key] = _read(file)
     return made
+
+
+def _read(file: Path) -> Any:
+    """Read a JSON file, or the columns of a table of numbers."""
+    text = file.read_text()
+    if file.suffix == ".json":
+        return json.loads(text)
+    names, *rows = csv.reader(text.splitlines())
+    columns = zip(*([round(float(cell), 6) for cell in row] for row in rows), strict=True)
+    return dict(zip(names, map(list, columns), strict=True))
 
 
 def tables() -> None:
