@@ -14,7 +14,10 @@ from cifar100_transfer.models import check_architecture
 check_architecture("simple_cnn")
 """
 # torchvision takes as long to import as torch, scikit-learn nearly so.
-HEAVY = ("torch", "torchvision", "sklearn", "scipy", "pandas", "matplotlib", "cv2")
+HEAVY = (
+    *("torch", "torchvision", "sklearn", "scipy", "pandas", "matplotlib", "cv2"),
+    "kedro.framework.context",
+)
 
 
 def loaded(code: str) -> list[str]:

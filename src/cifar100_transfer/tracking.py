@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractDataset, CatalogProtocol
 from kedro.pipeline import Pipeline
@@ -25,6 +24,7 @@ from cifar100_transfer.hooks import fail
 from cifar100_transfer.manifest import describe_parameters
 
 if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
     from torch.utils.tensorboard import SummaryWriter
 
     from cifar100_transfer.models import ClassifierSpec
