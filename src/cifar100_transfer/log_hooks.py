@@ -4,21 +4,18 @@ import logging
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import click
 from kedro.framework.hooks import hook_impl
-from kedro.io import AbstractDataset, CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from cifar100_transfer.datasets import ArtifactDataset, JSONDataset
-from cifar100_transfer.hooks import CATALOG_PARAMETERS
+from cifar100_transfer.hooks import CATALOG_PARAMETERS, Catalog
 from cifar100_transfer.pipeline_registry import MODELS
 
 logger = logging.getLogger(__name__)
-
-Catalog: TypeAlias = CatalogProtocol[str, AbstractDataset[Any, Any]]
 
 # Nodes that take less pass without a line.
 SECONDS_WORTH_A_LINE = 1.0

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
-from kedro.io import AbstractDataset, CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.hooks import fail
+from cifar100_transfer.hooks import Catalog, fail
 from cifar100_transfer.manifest import describe_parameters
 
 if TYPE_CHECKING:
@@ -81,9 +80,7 @@ class TensorBoardHooks(_TrackingHooks):
         self._writers: dict[str, SummaryWriter] = {}
 
     @hook_impl
-    def before_pipeline_run(
-        self, run_params: dict[str, Any], catalog: CatalogProtocol[str, AbstractDataset[Any, Any]]
-    ) -> None:
+    def before_pipeline_run(self, run_params: dict[str, Any], catalog: Catalog) -> None:
         """Take the epochs of this run, if a folder is named for them."""
         self._close()  # what an interrupted run of this process left
         folder = catalog.load("parameters").get("tensorboard")
@@ -123,14 +120,14 @@ class MLflowHooks(_TrackingHooks):
     package = "mlflow"
 
     def __init__(self) -> None:
-        self._catalog: CatalogProtocol[str, AbstractDataset[Any, Any]] | None = None
+        self._catalog: Catalog | None = None
 
     @hook_impl
     def before_pipeline_run(
         self,
         run_params: dict[str, Any],
         pipeline: Pipeline,
-        catalog: CatalogProtocol[str, AbstractDataset[Any, Any]],
+        catalog: Catalog,
     ) -> None:
         """Open a run in the store, with the parameters of the pipeline's nodes."""
         store = catalog.load("parameters").get("mlflow")

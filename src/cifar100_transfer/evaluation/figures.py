@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
-import matplotlib.style
 import numpy as np
 import numpy.typing as npt
 import pandas as pd

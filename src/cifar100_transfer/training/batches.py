@@ -98,7 +98,6 @@ class ResidentBatches:
                 f"{', '.join(CORRUPTIONS)}"
             )
         self._images = images.images.to(device)
-        self._originals = images.images  # where they come from, as often as not the CPU
         self._copies: dict[int, torch.Tensor] = {}
         self._labels = images.labels.to(device)
         self._classes = images.num_classes
@@ -161,7 +160,7 @@ class ResidentBatches:
             return lambda chosen: self._images[chosen]
         if seed not in self._copies:
             # Those of one seed at a time: a training has only one.
-            copies = corrupted_copies(self._originals, config, seed)
+            copies = corrupted_copies(self._images, config, seed)
             self._copies = {seed: copies.to(self._device)}
         copies = self._copies[seed]
         numbers = draw_copies(seed, epoch, len(self._labels), config).to(self._device)

@@ -95,6 +95,7 @@ def paired_differences(trials: pd.DataFrame, changes: list[str]) -> pd.DataFrame
     rows = []
     for name in changes:
         pairs = by_seed.reindex(columns=[name, changes[0]]).dropna()
+        times = seconds.reindex(columns=[name, changes[0]])
         differences = (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy()
         t_low, t_high = student_interval(differences)
         low, high = bootstrap_interval(differences)
@@ -108,10 +109,7 @@ def paired_differences(trials: pd.DataFrame, changes: list[str]) -> pd.DataFrame
                 "t_high": t_high,
                 "bootstrap_low": low,
                 "bootstrap_high": high,
-                "relative_time": seconds.reindex(columns=[name, changes[0]])
-                .dropna()
-                .pipe(lambda pair: pair.iloc[:, 0] / pair.iloc[:, 1])
-                .median(),
+                "relative_time": (times.iloc[:, 0] / times.iloc[:, 1]).median(),
             }
         )
     table = pd.DataFrame(rows)
