@@ -45,8 +45,8 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     Args:
         name: `auto`, `float32` or `bfloat16`. `auto` takes bfloat16 on hardware with instructions
             at full speed: CUDA GPUs since Ampere, CPUs with AMX, and AMD's with AVX512_BF16.
-            (Intel's do less with AVX512_BF16 than with float32: ResNet-50 at 32 pixels, batch 128,
-            145 against 203 images/s on one core of a Xeon whose AMX is hidden.)
+            Intel's were slower with AVX512_BF16 alone than in float32; try both on one of them:
+            `benchmarks/throughput.py --models resnet50`.
         device: where training computes.
     """
     if name != "auto":
