@@ -10,15 +10,13 @@ take turns, round by round; the first round is not counted. `DIR` holds `cifar-1
 
 import argparse
 import json
-import shlex
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from machine import describe_machine
+from machine import command_line, describe_machine
 from PIL import Image, ImageDraw
 
 from cifar100_transfer.config import AugmentationConfig
@@ -136,7 +134,7 @@ def main() -> None:
         )
     if options.output:
         header = {
-            "command": f"python {shlex.join(sys.argv)}",
+            "command": command_line(),
             "what": "images a second of augmented batches, without a network",
             "image_size": SIDE,
             "batch_size": options.batch_size,

@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from machine import describe_machine
+from machine import command_line, describe_machine
+from omegaconf import OmegaConf
 
 from cifar100_transfer.config import ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet, channel_statistics, stratified_split
@@ -140,28 +140,15 @@ def read_recipe(
     env: str, changes: list[str], name: str = "champion"
 ) -> tuple[ModelConfig, TrainingConfig]:
     """Read a model's block as Kedro would merge it, and make the changes PATH=VALUE."""
-    block: dict[str, Any] = {}
+    files = []
     for folder in dict.fromkeys(("base", env)):
         file = ROOT / "conf" / folder / "parameters_training.yml"
         if not file.exists():
             raise UserError(f"there is no {file}: name an environment with one, such as held_out")
-        _merge(block, yaml.safe_load(file.read_text()).get(name, {}))
-    for change in changes:
-        path, _, value = change.partition("=")
-        # From the inside out: {a: {b: value}} of a.b=value.
-        nested: Any = yaml.safe_load(value)
-        for key in reversed(path.split(".")):
-            nested = {key: nested}
-        _merge(block, nested)
+        files.append(OmegaConf.load(file).get(name, {}))
+    merged = OmegaConf.merge(*files, OmegaConf.from_dotlist(changes))
+    block: Any = OmegaConf.to_container(merged)
     return ModelConfig(**block["model"]), TrainingConfig(**block["training"])
-
-
-def _merge(block: dict[str, Any], changes: dict[str, Any]) -> None:
-    for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(block.get(key), dict):
-            _merge(block[key], value)
-        else:
-            block[key] = value
 
 
 def read_images(data: Path, quick: bool) -> tuple[ImageSet, ImageSet, ImageSet]:
@@ -553,7 +540,7 @@ def main() -> None:
         if chosen.what == "speed":
             measure_speed(job)
         elif chosen.what == "run":
-            run(job, chosen.seeds, _command())
+            run(job, chosen.seeds, command_line("--data", "--work"))
         elif chosen.what == "pack":
             pack_members(job, chosen.seeds, _named(chosen.output, "--output"))
         else:
@@ -566,15 +553,6 @@ def _named(folder: Path | None, option: str) -> Path:
     if folder is None:
         raise UserError(f"name a folder with {option}")
     return folder
-
-
-def _command() -> str:
-    """Return the command without folders, which mean nothing on another machine."""
-    words = sys.argv[1:]
-    for option in ("--data", "--work"):
-        if option in words:
-            words[words.index(option) + 1] = "DIR"
-    return " ".join(["python", "benchmarks/champion.py", *words])
 
 
 if __name__ == "__main__":

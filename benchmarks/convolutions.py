@@ -9,16 +9,14 @@ all of them; the first round is not counted. Printed are medians with the slowes
 
 import argparse
 import json
-import shlex
 import statistics
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torchvision
-from machine import describe_machine
+from machine import command_line, describe_machine
 from torch import nn
 from torch.nn import functional as F
 
@@ -104,7 +102,7 @@ def main() -> None:
         results.append({"batch": batch, "images_per_second": rates, "gain_over_best_stock": gain})
     if options.output:
         header = {
-            "command": f"python {shlex.join(sys.argv)}",
+            "command": command_line(),
             "what": "images a second, ResNet-50, one training step in float32 with fused Adam",
             "image_size": options.size,
             "rounds": options.rounds,

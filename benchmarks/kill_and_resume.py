@@ -37,7 +37,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from machine import describe_machine
+from machine import command_line, describe_machine
 from torchvision.transforms.functional import to_pil_image
 
 from cifar100_transfer.data.cifar100 import SIDE, read_cifar100
@@ -349,7 +349,7 @@ def stored(file: Path | None, expected: tuple[str, str]) -> list[Outcome]:
 def store(file: Path, expected: tuple[str, str], outcomes: list[Outcome]) -> None:
     """Write what was found so far."""
     header = {
-        "command": f"python {shlex.join(sys.argv)}",
+        "command": command_line("--data"),
         "classifier_sha256": expected[0],
         "history_sha256": expected[1],
         "identical": sum(outcome.same for outcome in outcomes),

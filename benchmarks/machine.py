@@ -1,7 +1,9 @@
-"""What the benchmarks say about the machine they ran on."""
+"""What the benchmarks say about the command and the machine that made a result."""
 
 import os
 import platform
+import shlex
+import sys
 from pathlib import Path
 
 import torch
@@ -28,3 +30,15 @@ def describe_machine() -> dict[str, str | int]:
     if torch.cuda.is_available():
         description["gpu"] = torch.cuda.get_device_name()
     return description
+
+
+def command_line(*folders: str) -> str:
+    """Return the command that is running.
+
+    Args:
+        folders: options whose values mean nothing on another machine: DIR stands for them.
+    """
+    words = sys.argv[1:]
+    for option in set(folders) & set(words):
+        words[words.index(option) + 1] = "DIR"
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from machine import describe_machine
+from machine import command_line, describe_machine
 
 NETWORKS = {"simple_cnn": (128, 20), "resnet50": (128, 2)}  # images a batch, batches an epoch
 CHILD = """
@@ -72,7 +72,11 @@ def main() -> None:
                 "peak_gb": round(max(process[-1] for process in processes), 2),
             }
     print(json.dumps(results, indent=2))
-    content = {"machine": {**describe_machine(), "threads": 1}, "results": results}
+    content = {
+        "command": command_line(),
+        "machine": {**describe_machine(), "threads": 1},
+        "results": results,
+    }
     options.output.write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -19,7 +19,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from machine import describe_machine
+from machine import command_line, describe_machine
 
 PROJECT = Path(__file__).resolve().parent.parent
 KEDRO = [sys.executable, "-m", "kedro"]
@@ -63,7 +63,7 @@ def main(rounds: int, output: Path | None) -> None:
                     measured[command][subject]["cpu"].append(cpu)
     outcome = {
         "header": {
-            "command": f"python benchmarks/startup.py --rounds {rounds}",
+            "command": command_line(),
             "what": "seconds of Kedro's commands here and in an empty project",
             **describe_machine(),
             "load_average_at_start": round(load, 1),

@@ -16,9 +16,7 @@ giving memory back, ours and the bare network without (`models/allocator.py`).
 import argparse
 import ctypes
 import json
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -26,7 +24,7 @@ from typing import Any
 
 import torch
 import torchvision
-from machine import describe_machine
+from machine import command_line, describe_machine
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -269,7 +267,7 @@ def main() -> None:
         results.append(summarize("resnet50", options.resnet_batch, rates))
     if options.output:
         header = {
-            "command": f"python {shlex.join(sys.argv)}",
+            "command": command_line(),
             "what": "training images a second, and how many times as fast ours is",
             "image_size": SIDE,
             "rounds": options.rounds,

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from champion import ROOT, read_recipe
-from machine import describe_machine
+from machine import command_line, describe_machine
 
 from cifar100_transfer.config import ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet, channel_statistics, stratified_split
@@ -106,7 +106,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(str(error))
     record = {
-        "command": _command(),
+        "command": command_line("--data"),
         "machine": describe_machine(),
         "device": str(device),
         "recipe": {"model": model.model_dump(), "training": training.model_dump(mode="json")},
@@ -117,14 +117,6 @@ def main() -> None:
     print(json.dumps(record["summary"], indent=2))
     if not chosen.quick:
         RESULTS.write_text(json.dumps(record, indent=2) + "\n")
-
-
-def _command() -> str:
-    """Return the command without the folder, which means nothing on another machine."""
-    words = sys.argv[1:]
-    if "--data" in words:
-        words[words.index("--data") + 1] = "DIR"
-    return " ".join(["python", "benchmarks/time_to_75.py", *words])
 
 
 if __name__ == "__main__":

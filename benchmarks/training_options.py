@@ -9,15 +9,13 @@ processor time of one thread, which other work on the machine changes least.
 
 import argparse
 import json
-import shlex
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from machine import describe_machine
+from machine import command_line, describe_machine
 
 from cifar100_transfer.config import ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet
@@ -128,7 +126,7 @@ def main() -> None:
         )
         print(network, json.dumps(networks[network], indent=2))
     content = {
-        "command": shlex.join(["python", "benchmarks/training_options.py", *sys.argv[1:]]),
+        "command": command_line(),
         "machine": describe_machine(),
         "networks": networks,
     }

@@ -1,8 +1,8 @@
 """The champion's script: slices end in what one call makes, and figures are what they say."""
 
+import importlib
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,19 +14,11 @@ from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation.robustness import measure_robustness, predictors_of
 from cifar100_transfer.models import load_classifier
-from tests.conftest import ROOT
 
 
-@pytest.fixture(scope="module")
-def champion() -> Iterator[ModuleType]:
-    """The script as a module, with the folder it runs in on the path."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        import champion as module
-
-        yield module
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+@pytest.fixture
+def champion() -> ModuleType:
+    return importlib.import_module("champion")
 
 
 @pytest.fixture

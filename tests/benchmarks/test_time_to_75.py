@@ -1,7 +1,7 @@
 """Time to 75 %: the mean decides, and a run is timed without its test images."""
 
-import sys
-from collections.abc import Callable, Iterator
+import importlib
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -9,18 +9,11 @@ import torch
 
 from cifar100_transfer.config import ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet
-from tests.conftest import ROOT
 
 
-@pytest.fixture(scope="module")
-def time_to_75() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        import time_to_75 as module
-
-        yield module
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+@pytest.fixture
+def time_to_75() -> ModuleType:
+    return importlib.import_module("time_to_75")
 
 
 @pytest.mark.parametrize(("accuracies", "reaches"), [((0.76, 0.745), True), ((0.77, 0.72), False)])
