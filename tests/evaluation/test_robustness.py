@@ -12,7 +12,13 @@ from cifar100_transfer.data import ImageSet
 from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation import figures
-from cifar100_transfer.evaluation.adaptation import Predictor
+from cifar100_transfer.evaluation.adaptation import (
+    Predictor,
+    adapt_batch_norm,
+    augmented,
+    ensemble,
+    plain,
+)
 from cifar100_transfer.evaluation.robustness import (
     corruption_examples,
     measure_accuracy,
@@ -155,6 +161,14 @@ def test_methods_without_batch_norm_are_left_out() -> None:
         predictors_of([Classifier(spec)], ["batch_norm"], None)
 
 
+def test_all_views_are_classified_by_one_adaptation_to_the_images_as_they_are() -> None:
+    images = random_image_set(classes=4, per_class=8, size=8).images
+    adapted = adapt_batch_norm(two_layers(), images, 0.25)
+    predict = predictors_of([two_layers()], ["batch_norm_tta"], 0.25)["batch_norm_tta"]
+    expected = ensemble([augmented(plain(adapted))])
+    torch.testing.assert_close(predict(images), expected(images))
+
+
 def test_weights_are_ranked_by_the_mean_over_all_corruptions(
     image_set: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,8 +181,8 @@ def test_weights_are_ranked_by_the_mean_over_all_corruptions(
     ranked = rank_source_weights([classifier], images, (0.0, 0.5, 1.0), seed=0)
     assert set(ranked) == {0.0, 0.5, 1.0}
     assert list(ranked.values()) == sorted(ranked.values(), reverse=True)
-    plain = measure_robustness(predictors_of([classifier], ["plain"], None), images, "v", 0)
-    assert ranked[1.0] == pytest.approx(plain["accuracy"].mean())
+    unadapted = measure_robustness(predictors_of([classifier], ["plain"], None), images, "v", 0)
+    assert ranked[1.0] == pytest.approx(unadapted["accuracy"].mean())
     spec = ClassifierSpec("simple_cnn", image_set.class_names, (0.5,) * 3, (0.2,) * 3, (12, 12))
     assert rank_source_weights([Classifier(spec)], image_set, (0.0, 0.5), 0) == {}
 

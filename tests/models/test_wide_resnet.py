@@ -65,3 +65,4 @@ def test_initial_weights_keep_the_size_of_gradients() -> None:
     assert float(weight.detach().std()) == pytest.approx(
         (2 / (9 * weight.shape[0])) ** 0.5, rel=0.02
     )
+    assert not network.head.bias.detach().any()
