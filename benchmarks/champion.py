@@ -540,7 +540,7 @@ def main() -> None:
         if chosen.what == "speed":
             measure_speed(job)
         elif chosen.what == "run":
-            run(job, chosen.seeds, command_line("--data", "--work"))
+            run(job, chosen.seeds, command_line())
         elif chosen.what == "pack":
             pack_members(job, chosen.seeds, _named(chosen.output, "--output"))
         else:

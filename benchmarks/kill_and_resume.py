@@ -349,7 +349,7 @@ def stored(file: Path | None, expected: tuple[str, str]) -> list[Outcome]:
 def store(file: Path, expected: tuple[str, str], outcomes: list[Outcome]) -> None:
     """Write what was found so far."""
     header = {
-        "command": command_line("--data"),
+        "command": command_line(),
         "classifier_sha256": expected[0],
         "history_sha256": expected[1],
         "identical": sum(outcome.same for outcome in outcomes),

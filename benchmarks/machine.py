@@ -2,12 +2,18 @@
 
 import os
 import platform
+import re
 import shlex
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 import torchvision
+
+# Options of the benchmarks, and parameters of Kedro's runs.
+_PLACES = {"--data": "DIR", "--work": "DIR", "raw_data": "DIR", "weights": "FILE"}
+_ASSIGNMENT = re.compile(rf"(?<![\w-])({'|'.join(_PLACES)})=[^,]+")
 
 
 def describe_machine() -> dict[str, str | int]:
@@ -32,13 +38,15 @@ def describe_machine() -> dict[str, str | int]:
     return description
 
 
-def command_line(*folders: str) -> str:
-    """Return the command that is running.
+def command_line() -> str:
+    """Return the command that is running, as others can give it."""
+    return public_command(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
-    Args:
-        folders: options whose values mean nothing on another machine: DIR stands for them.
-    """
-    words = sys.argv[1:]
-    for option in set(folders) & set(words):
-        words[words.index(option) + 1] = "DIR"
-    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
+
+def public_command(words: list[str]) -> str:
+    """Return a command with DIR or FILE for what lies elsewhere on another machine."""
+    public = []
+    for before, word in pairwise(["", *words]):
+        assigned = _ASSIGNMENT.sub(lambda match: f"{match[1]}={_PLACES[match[1]]}", word)
+        public.append(_PLACES.get(before, assigned))
+    return shlex.join(public)

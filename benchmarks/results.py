@@ -13,9 +13,7 @@ corrupted images, as far as the run made them; wall time, peak memory, machine a
 import argparse
 import csv
 import json
-import re
 import resource
-import shlex
 import statistics
 import subprocess
 import sys
@@ -24,16 +22,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from machine import describe_machine
+from machine import describe_machine, public_command
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "docs" / "results" / "runs"
 
-# Folders on one machine mean nothing on another.
-PLACEHOLDERS = (
-    (re.compile(r"raw_data=[^,]+"), "raw_data=DIR"),
-    (re.compile(r"weights=[^,]+"), "weights=FILE"),
-)
 # What is stored of a model, by the name of its artifact.
 ARTIFACTS = {
     "metrics.json": "metrics",
@@ -85,7 +78,7 @@ def run(name: str, arguments: list[str]) -> None:
     kedro = [str(Path(sys.executable).with_name("kedro")), "run", *arguments]
     subprocess.run(kedro, cwd=ROOT, check=True)
     record = {
-        "command": _public(shlex.join(["kedro", "run", *arguments])),
+        "command": public_command(["kedro", "run", *arguments]),
         "date": time.strftime("%Y-%m-%d", time.gmtime(started)),
         "wall_seconds": round(time.time() - started, 1),
         "peak_memory_gb": round(
@@ -97,12 +90,6 @@ def run(name: str, arguments: list[str]) -> None:
     RUNS.mkdir(parents=True, exist_ok=True)
     (RUNS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
-
-
-def _public(command: str) -> str:
-    for pattern, placeholder in PLACEHOLDERS:
-        command = pattern.sub(placeholder, command)
-    return command
 
 
 def _made_since(started: float) -> dict[str, Any]:

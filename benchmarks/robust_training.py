@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import describe_machine
+from machine import command_line, describe_machine
 
 from cifar100_transfer.config import (
     AugmentationConfig,
@@ -147,6 +147,7 @@ def main() -> None:
             ]:
                 continue
             stored["runs"].append(measure(recipe, seed, sets, chosen.epochs, chosen.images))
+            stored["command"] = command_line()
             stored["machine"] = describe_machine()
             OUTPUT.parent.mkdir(parents=True, exist_ok=True)
             OUTPUT.write_text(json.dumps(stored, indent=2) + "\n")

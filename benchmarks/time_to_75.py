@@ -106,7 +106,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(str(error))
     record = {
-        "command": command_line("--data"),
+        "command": command_line(),
         "machine": describe_machine(),
         "device": str(device),
         "recipe": {"model": model.model_dump(), "training": training.model_dump(mode="json")},
