@@ -2,11 +2,11 @@
 
     python benchmarks/robust_training.py --data DIR --seeds 0 1 2
 
-One and the same small network is trained from scratch plainly, with AugMix, with Gaussian noise,
-and with both, and judged on the nineteen corruptions of the test images; the mixing weight of the
-adaptation is chosen on corrupted validation images. Results are added to docs/results/
-robust_training.json run by run: a killed benchmark goes on where it was. Prints the table of
-docs/robustness.md.
+One and the same small network, `express_small`, is trained from scratch plainly, with AugMix, with
+Gaussian noise, and with both, and judged on the nineteen corruptions of the test images; the mixing
+weight of the adaptation is chosen on corrupted validation images. Results are added to
+docs/results/robust_training.json run by run: a killed benchmark goes on where it was. Prints the
+table of docs/robustness.md.
 """
 
 import argparse
@@ -17,15 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from champion import read_recipe
 from machine import command_line, describe_machine
 
-from cifar100_transfer.config import (
-    AugmentationConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
 from cifar100_transfer.data import ImageSet, channel_statistics, stratified_split
 from cifar100_transfer.data.cifar100 import read_cifar100
 from cifar100_transfer.evaluation.robustness import (
@@ -40,11 +34,12 @@ from cifar100_transfer.training import build_classifier, train
 
 CPU = torch.device("cpu")
 
-RECIPES = {
-    "plain": AugmentationConfig(),
-    "AugMix": AugmentationConfig(policy="augmix"),
-    "noise": AugmentationConfig(noise_share=0.5),
-    "AugMix and noise": AugmentationConfig(policy="augmix", noise_share=0.5),
+# What each changes in the augmentation of `express`.
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "AugMix": {"policy": "augmix"},
+    "noise": {"noise_share": 0.5},
+    "AugMix and noise": {"policy": "augmix", "noise_share": 0.5},
 }
 SOURCE_WEIGHTS = (0.0, 0.25, 0.5)
 OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "results" / "robust_training.json"
@@ -55,18 +50,11 @@ def measure(
 ) -> dict[str, Any]:
     """Train one classifier and judge it."""
     train_set, validation_set, test_set = sets
-    config = TrainingConfig(
-        epochs=epochs,
-        batch_size=128,
-        optimizer=OptimizerConfig(name="sgd", learning_rate=0.1, weight_decay=5e-4),
-        schedule=ScheduleConfig(name="one_cycle"),
-        augmentation=RECIPES[recipe],
-        label_smoothing=0.1,
-        progressive_sizes=((0.65, 24),),
-        seed=seed,
-    )
+    model, config = read_recipe("base", ["model.architecture=express_small"], "express")
+    changes = {"epochs": epochs, "batch_size": 512, "seed": seed}
+    augmentation = config.augmentation.model_copy(update=RECIPES[recipe])
+    config = config.model_copy(update={**changes, "augmentation": augmentation})
     normalization = vars(channel_statistics(train_set.images))
-    model = ModelConfig(architecture="express_small")
     started = time.perf_counter()
     classifier = build_classifier(train_set, normalization, model, config)
     precision = choose_precision("auto", CPU)

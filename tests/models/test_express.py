@@ -2,25 +2,65 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
-from cifar100_transfer.models.express import WIDTHS, ExpressCNN
+from cifar100_transfer.models.express import LAYOUTS, ExpressCNN, WhiteningStem
 
 
-@pytest.mark.parametrize("name", WIDTHS)
-def test_the_block_adds_to_the_maps_and_their_maxima_are_classified(name: str) -> None:
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_each_stage_halves_the_maps_and_maxima_and_means_are_classified(name: str) -> None:
     torch.manual_seed(0)
-    network = ExpressCNN(7, WIDTHS[name]).eval()
-    images = torch.randn(2, 3, 16, 24)
-    maps = network.stages(images)
-    assert maps.shape == (2, WIDTHS[name][-1], 2, 3), "a side shrinks to an eighth"
-    summed = maps + network.residual(maps)
-    expected = network.head(summed.flatten(2).max(dim=2).values)
+    network = ExpressCNN(7, LAYOUTS[name]).eval()
+    images = torch.randn(2, 3, 32, 24)
+    maps = network.stages(network.stem(images))
+    assert maps.shape == (2, LAYOUTS[name].widths[-1], 3, 2)
+    flat = maps.flatten(2)
+    features = flat.max(dim=2).values + flat.mean(dim=2)
+    expected = features @ network.head.weight.T * 1.25 / 9
     torch.testing.assert_close(network(images), expected)
 
 
-def test_maps_are_pooled_before_they_are_normalised() -> None:
-    stages = ExpressCNN(7, WIDTHS["express_small"]).stages
-    kinds = [[type(layer) for layer in stage] for stage in stages]
-    usual = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
-    assert kinds == [[nn.Conv2d, nn.MaxPool2d, nn.BatchNorm2d, nn.ReLU]] * 3 + [usual]
+@pytest.mark.parametrize("stage", range(3))
+def test_convolutions_start_by_passing_on_what_maps_they_can(stage: int) -> None:
+    layers = ExpressCNN(7, LAYOUTS["express_small"]).stages[stage].modules()
+    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    assert len(convolutions) == 3
+    for convolution in convolutions:
+        outputs, inputs, side, _ = convolution.weight.shape
+        maps = torch.randn(2, inputs, 6, 6)
+        passed = min(outputs, inputs)
+        # A filter of even side has no middle: it passes on the pixel below and to the right.
+        expected = maps if side % 2 else maps[:, :, 1:, 1:]
+        torch.testing.assert_close(convolution(maps)[:, :passed], expected[:, :passed])
+
+
+@given(seed=st.integers(0, 2**16), scale=st.floats(0.5, 4))
+def test_a_fitted_stem_makes_patches_uncorrelated_and_of_unit_variance(
+    seed: int, scale: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    fine = torch.randn(50, 3, 16, 16, generator=generator)
+    # Neighbouring pixels and channels are alike, as in pictures.
+    alike = F.avg_pool2d(fine, 3, 1, 1) + fine.mean(dim=1, keepdim=True)
+    images = scale * (alike + fine)
+    stem = WhiteningStem()
+    stem.fit(images)
+    maps = F.conv2d(images, stem.filters)
+    covariance = torch.cov(maps.transpose(0, 1).flatten(1)[:12])
+    torch.testing.assert_close(covariance, torch.eye(12), atol=0.05, rtol=0)
+    assert torch.equal(stem.filters[12:], -stem.filters[:12])
+
+
+def test_the_stem_learns_its_bias_alone() -> None:
+    stem = WhiteningStem()
+    assert [name for name, _ in stem.named_parameters()] == ["bias"]
+    assert "filters" in stem.state_dict()
+
+
+def test_images_of_one_colour_give_finite_filters() -> None:
+    stem = WhiteningStem()
+    stem.fit(torch.zeros(4, 3, 16, 16))
+    assert stem.filters.isfinite().all()

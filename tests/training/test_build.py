@@ -6,7 +6,8 @@ import torch
 from cifar100_transfer.config import ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import build_network
+from cifar100_transfer.models import ExpressCNN, build_network
+from cifar100_transfer.models.express import WhiteningStem
 from cifar100_transfer.training import build_classifier
 
 NORMALIZATION = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
@@ -69,3 +70,14 @@ def test_weights_are_not_used_unless_asked_for(image_set: ImageSet) -> None:
 def test_weights_of_another_architecture_are_refused(image_set: ImageSet) -> None:
     with pytest.raises(UserError, match="pretrained_weights does not fit this architecture"):
         build_classifier(image_set, NORMALIZATION, PRETRAINED, TRAINING, {"x": torch.zeros(1)})
+
+
+def test_the_stem_of_express_is_fitted_to_the_images_as_the_network_sees_them(
+    image_set: ImageSet,
+) -> None:
+    model = ModelConfig(architecture="express_small", image_size=24)
+    classifier = build_classifier(image_set, NORMALIZATION, model, TRAINING)
+    expected = WhiteningStem()
+    expected.fit(classifier.preprocess(image_set.images))
+    assert isinstance(classifier.network, ExpressCNN)
+    assert torch.equal(classifier.network.stem.filters, expected.filters)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .classifier import Classifier, ClassifierSpec, load_classifier, save_classifier
     from .cost import count_flops
     from .device import choose_device, choose_precision, is_out_of_memory
+    from .express import ExpressCNN
     from .inference import predict_logits
     from .simple_cnn import SimpleCNN
 
@@ -39,6 +40,7 @@ _HOMES = {
     "choose_precision": "device",
     "is_out_of_memory": "device",
     "count_flops": "cost",
+    "ExpressCNN": "express",
     "predict_logits": "inference",
     "SimpleCNN": "simple_cnn",
 }
@@ -46,6 +48,7 @@ _HOMES = {
 __all__ = [
     "Classifier",
     "ClassifierSpec",
+    "ExpressCNN",
     "SimpleCNN",
     "architectures",
     "build_network",

@@ -12,13 +12,13 @@ from torch import nn
 
 from cifar100_transfer.errors import UserError
 
-from .express import WIDTHS, ExpressCNN
+from .express import LAYOUTS, ExpressCNN
 from .fast_convolution import accelerate_convolutions
 from .simple_cnn import SimpleCNN
 from .wide_resnet import WIDE_RESNETS, WideResNet
 
 SIMPLE_CNN = "simple_cnn"
-_OWN = (SIMPLE_CNN, *WIDTHS, *WIDE_RESNETS)
+_OWN = (SIMPLE_CNN, *LAYOUTS, *WIDE_RESNETS)
 # The challenge admits convolutional networks only.
 _TRANSFORMERS = ("vit_", "swin_", "maxvit")
 # Auxiliary classifiers would return tuples in training mode.
@@ -70,8 +70,8 @@ def build_network(
     check_architecture(architecture)
     if architecture == SIMPLE_CNN:
         network: nn.Module = SimpleCNN(num_classes, image_size)
-    elif architecture in WIDTHS:
-        network = ExpressCNN(num_classes, WIDTHS[architecture])
+    elif architecture in LAYOUTS:
+        network = ExpressCNN(num_classes, LAYOUTS[architecture])
     elif architecture in WIDE_RESNETS:
         network = WideResNet(*WIDE_RESNETS[architecture], num_classes)
     else:

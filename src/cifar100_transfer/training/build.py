@@ -1,5 +1,6 @@
 """From parameters to an untrained classifier."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,9 +9,18 @@ import torch
 from cifar100_transfer.config import ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import Classifier, ClassifierSpec, load_backbone, zero_init_residual
+from cifar100_transfer.models import (
+    Classifier,
+    ClassifierSpec,
+    ExpressCNN,
+    load_backbone,
+    zero_init_residual,
+)
 
 from .batches import epoch_seed
+
+# A covariance of 12 x 12 values needs no more, and their patches are 23 MB.
+_STEM_IMAGES = 500
 
 
 def build_classifier(
@@ -23,7 +33,8 @@ def build_classifier(
     """Build a classifier for an image set, with its initial weights.
 
     Args:
-        images: the images it will be trained on; gives classes and size.
+        images: the images it will be trained on; gives classes and size, and to `express` its
+            first filters.
         normalization: `mean` and `std`, three numbers each.
         model: the network.
         training: the recipe; gives the seed, and is written into the classifier.
@@ -53,6 +64,10 @@ def build_classifier(
             },
         )
     )
+    if isinstance(classifier.network, ExpressCNN):
+        # Images may be sorted by class.
+        few = images.images[:: math.ceil(len(images) / _STEM_IMAGES)]
+        classifier.network.stem.fit(classifier.preprocess(few))
     if model.zero_init_residual:
         zero_init_residual(classifier.network)
     if model.pretrained:
