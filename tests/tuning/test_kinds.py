@@ -261,6 +261,25 @@ def test_screening_resizes_for_networks_that_need_it_and_keeps_to_the_epochs(
     assert is_drawn(figures.screening(table.reset_index(), "t"))
 
 
+def test_names_of_architectures_that_are_alike_stand_apart() -> None:
+    table = pd.DataFrame(
+        {
+            "state": "complete",
+            "architecture": ["first_network", "second_network", "third_network"],
+            "validation_accuracy": [0.5, 0.501, 0.3],
+            "parameters": [1e6, 1.01e6, 5e7],
+            "images_per_second": [500, 501, 100],
+            "image_size": 32,
+        }
+    )
+    figure = figures.screening(table, "t")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert len(boxes) == 3
+        assert not any(box.count_overlaps(boxes[:number]) for number, box in enumerate(boxes))
+
+
 def test_a_budget_of_time_is_spent_and_hardly_overspent(data: TrialData, url: str) -> None:
     screening = ScreeningConfig(
         architectures=("simple_cnn",),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.transforms import BboxBase
 
 from cifar100_transfer.evaluation.drawing import (
     BLUE,
@@ -30,6 +31,14 @@ TICKS = 8
 _STATES = {"complete": ("o", BLUE), "pruned": ("x", ORANGE)}
 _ACCURACY = "validation accuracy"
 _NOTHING = "No trial came to an end."
+# Where the text of a dot may stand: its edge that is next to the dot, and the offset in points.
+_BESIDE: tuple[tuple[Literal["left", "right"], int, int], ...] = (
+    ("left", 5, 4),
+    ("left", 5, -10),
+    ("right", -5, 4),
+    ("right", -5, -10),
+    ("left", 5, 14),
+)
 
 
 @styled
@@ -251,16 +260,6 @@ def screening(trials: pd.DataFrame, title: str) -> Figure:
     )
     for axes, places, label in panels:
         axes.scatter(places, means["validation_accuracy"], s=36, color=BLUE)
-        for name, place in places.items():
-            side = means.loc[name, "image_size"]
-            text = f"{name} ({side:.0f})" if side > smallest else str(name)
-            axes.annotate(
-                text,
-                (place, means.loc[name, "validation_accuracy"]),
-                xytext=(5, 4),
-                textcoords="offset points",
-                fontsize=8,
-            )
         axes.set_xscale("log")
         axes.margins(x=0.25, y=0.1)
         axes.set_xlabel(f"{label} (logarithmic)")
@@ -269,7 +268,32 @@ def screening(trials: pd.DataFrame, title: str) -> Figure:
     by_time.xaxis.set_major_formatter("{x:g}")
     by_size.yaxis.set_major_formatter(PercentFormatter(1.0))
     by_size.set_ylabel(_ACCURACY)
+    sides = means["image_size"].map(lambda side: f" ({side:.0f})" if side > smallest else "")
+    figure.draw_without_rendering()  # where texts are in each other's way is known afterwards
+    for axes, places, _ in panels:
+        _label(axes, places, means["validation_accuracy"], list(means.index + sides))
     return figure
+
+
+def _label(axes: Axes, x: pd.Series, y: pd.Series, texts: Sequence[str]) -> None:
+    """Write a text beside every dot, where no earlier text is in its way if there is such a place.
+
+    Args:
+        axes: drawn, so that extents are known.
+        x: places of the dots.
+        y: places of the dots.
+        texts: one a dot.
+    """
+    taken: list[BboxBase] = []
+    for text, *dot in zip(texts, x, y, strict=True):
+        note = axes.annotate(text, (dot[0], dot[1]), (0, 0), textcoords="offset points", fontsize=8)
+        for side, right, up in _BESIDE:
+            note.set_horizontalalignment(side)
+            note.xyann = (right, up)
+            box = note.get_window_extent()
+            if not box.count_overlaps(taken):
+                break
+        taken.append(box)
 
 
 def _places(values: pd.Series) -> tuple[pd.Series, dict[float, str]]:
