@@ -25,6 +25,7 @@ from cifar100_transfer.config import (
 )
 from cifar100_transfer.datasets import ArtifactDataset, FolderDataset
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.models import return_freed_memory
 from cifar100_transfer.nested import leaves
 
 if TYPE_CHECKING:  # a tenth of the time of `kedro registry list`, which needs none
@@ -375,3 +376,12 @@ class ResumeHooks:
             dataset = catalog.get(name)
             if isinstance(dataset, FolderDataset):
                 dataset.clear()
+
+
+class MemoryHooks:
+    """Gives memory back to the system after every node: the next one needs other blocks."""
+
+    @hook_impl
+    def after_node_run(self) -> None:
+        """Return what the node has freed and the C library has kept."""
+        return_freed_memory()

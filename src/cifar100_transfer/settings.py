@@ -2,6 +2,7 @@
 
 from cifar100_transfer.hooks import (
     ErrorHooks,
+    MemoryHooks,
     ParameterHooks,
     PreflightHooks,
     ResumeHooks,
@@ -15,6 +16,7 @@ HOOKS = (
     MLflowHooks(),
     TensorBoardHooks(),
     ErrorHooks(),
+    MemoryHooks(),
     ParameterHooks(),
     PreflightHooks(),
     ResumeHooks(),

@@ -10,7 +10,7 @@ import pytest
 PROBE = """
 import resource
 import torch
-from cifar100_transfer.models.allocator import keep_freed_memory
+from cifar100_transfer.models.allocator import keep_freed_memory, return_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -20,12 +20,15 @@ def faults():
 usual = min(faults() for _ in range(3))
 assert keep_freed_memory()
 faults()
-print(usual, min(faults() for _ in range(3)))
+kept = min(faults() for _ in range(3))
+return_freed_memory()
+print(usual, kept, faults())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_freed_memory_is_used_again() -> None:
+def test_freed_memory_is_used_again_until_it_is_returned() -> None:
     done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
-    usual, kept = map(int, done.stdout.split())
+    usual, kept, after_return = map(int, done.stdout.split())
     assert kept * 10 < usual
+    assert kept * 10 < after_return

@@ -770,6 +770,9 @@ def _annotated_matrix(
         square=True,
         linewidths=0.5,
         linecolor="#F0F0F0",
+        # They are set below. Seaborn would ask for the extent of each in a canvas of its own.
+        xticklabels=False,
+        yticklabels=False,
         cbar_kws={
             "label": "share of the true class",
             "format": PercentFormatter(1.0),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cifar100_transfer.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from .allocator import keep_freed_memory
+    from .allocator import keep_freed_memory, return_freed_memory
     from .backbones import (
         architectures,
         build_network,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "keep_freed_memory": "allocator",
+    "return_freed_memory": "allocator",
     "architectures": "backbones",
     "build_network": "backbones",
     "check_architecture": "backbones",
@@ -62,6 +63,7 @@ __all__ = [
     "load_backbone",
     "load_classifier",
     "predict_logits",
+    "return_freed_memory",
     "save_classifier",
     "zero_init_residual",
 ]

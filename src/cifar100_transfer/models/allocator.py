@@ -17,7 +17,7 @@ def keep_freed_memory() -> bool:
     By default glibc asks the kernel for every block above a threshold (32 MB at most) and gives it
     back when it is freed, so that training steps have pages of their activations mapped and
     cleared again: up to a third of SimpleCNN's time on a virtual machine (`docs/throughput.md`).
-    The process keeps what it once needed; its peak is the same.
+    The process keeps what it once needed until `return_freed_memory`; its peak is the same.
 
     Returns:
         Whether anything was set: false where the C library is another one.
@@ -28,3 +28,13 @@ def keep_freed_memory() -> bool:
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _GROWTH))
     accepted = [mallopt(name, value) for name, value in settings]
     return accepted == [1] * len(settings)
+
+
+def return_freed_memory() -> None:
+    """Give back to the system what the process keeps and does not use, between two tasks.
+
+    The next one needs other blocks, which would lie beside the kept ones.
+    Nothing happens where the C library is not glibc.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
