@@ -58,6 +58,7 @@ class Row(NamedTuple):
 
 ROWS = (
     Row("SimpleCNN", "simple_cnn", "simple_cnn", "37.26"),
+    Row("SimpleCNN in bfloat16", "simple_cnn_bf16", "simple_cnn"),
     Row(
         "ResNet-50 from scratch, the report's recipe",
         "resnet50",
@@ -156,8 +157,10 @@ def _real_table() -> str:
             continue
         lines.append(_real_row(row, records))
         commands += [
-            f"- {row.title}: `{record['command']}` ({record['date']}, {_machine(record)})"
-            for record in [*records, *_records(f"{row.name}_robustness")]
+            f"- {row.title}: `{runs[0]['command']}` ({runs[0]['date']}, {_machine(runs[0])}"
+            + (f"; {len(runs)} seeds)" if len(runs) > 1 else ")")
+            for runs in (records, _records(f"{row.name}_robustness"))
+            if runs
         ]
     return "\n".join(
         [
