@@ -6,10 +6,12 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cifar100_transfer.data import Predictions
+from cifar100_transfer.data.corruptions import CORRUPTIONS
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation import figures
 from cifar100_transfer.evaluation.metrics import calibration_table, most_confused_pairs
@@ -149,6 +151,24 @@ def test_coarse_confusion_matrix_is_in_percent() -> None:
     np.testing.assert_allclose(cells.sum(axis=1), 100, atol=2)
     without = figures.coarse_confusion_matrix(predictions_of(12, 20), "title")
     assert "these classes have no coarse classes" in texts(without)
+
+
+def test_matrices_are_drawn_without_a_canvas_for_every_label(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    canvases: list[object] = []
+    draw = RendererAgg.__init__
+
+    def count(self: RendererAgg, *arguments: float) -> None:
+        canvases.append(arguments)
+        draw(self, *arguments)
+
+    monkeypatch.setattr(RendererAgg, "__init__", count)
+    figures.coarse_confusion_matrix(predictions_of(100, 400, groups=20), "title")
+    rows = [("test", "plain", corruption, 1, 0.5, 400) for corruption in CORRUPTIONS]
+    columns = ["set", "method", "corruption", "severity", "accuracy", "images"]
+    figures.robustness_heat_map(pd.DataFrame(rows, columns=columns), "title")
+    assert len(canvases) < 10
 
 
 def test_reliability_diagram_shows_the_calibration_error() -> None:

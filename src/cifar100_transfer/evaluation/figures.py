@@ -1000,6 +1000,7 @@ def robustness_heat_map(table: pd.DataFrame, title: str) -> Figure:
             cbar=False,
             linewidths=0.5,
             linecolor="#F0F0F0",
+            yticklabels=False,  # set below; see _annotated_matrix
         )
         axes.set_title(f"{METHOD_NAMES[method]}\nmean {grid.to_numpy().mean():.1%}")
         axes.set(xlabel="severity", ylabel="")
