@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -90,6 +91,14 @@ def test_an_ensemble_is_judged_like_a_model(image_set: ImageSet) -> None:
     pd.testing.assert_frame_equal(alone, repeated)
     assert clean_alone == clean_repeated
     assert set(clean) == {"plain"}
+
+
+def test_a_single_mixing_weight_is_taken_without_a_look_at_images(image_set: ImageSet) -> None:
+    spec = ClassifierSpec("resnet18", image_set.class_names, (0.5,) * 3, (0.2,) * 3, (12, 12))
+    settings = RobustnessConfig(source_weights=(0.25,)), ComputeConfig(device="cpu")
+    none = replace(image_set, images=image_set.images[:0], labels=image_set.labels[:0])
+    chosen = choose_adaptation(none, *settings, Classifier(spec))
+    assert chosen == {"source_weight": 0.25, "candidates": {}}
 
 
 def test_the_ensemble_pipeline_runs_over_all_models(project: Path, run: Run) -> None:

@@ -22,12 +22,16 @@ def choose_adaptation(
     """Choose the mixing weight of batch-norm adaptation on corrupted validation images.
 
     Returns `source_weight` (null if there is nothing to adapt, or no method that adapts) and
-    `candidates`: mean corruption accuracy on validation images by weight.
+    `candidates`: mean corruption accuracy on validation images by weight; a single weight is taken
+    unmeasured, as measuring it is a pass over all corruptions.
     """
+    from cifar100_transfer.evaluation.adaptation import has_batch_norm
     from cifar100_transfer.evaluation.robustness import ADAPTING, rank_source_weights
 
     if not set(ADAPTING) & set(robustness.methods):
         return {"source_weight": None, "candidates": {}}
+    if len(robustness.source_weights) == 1 and any(map(has_batch_norm, classifiers)):
+        return {"source_weight": robustness.source_weights[0], "candidates": {}}
     validation_set = _prepare(validation_set, robustness, compute, *classifiers)
     ranked = rank_source_weights(
         classifiers, validation_set, robustness.source_weights, robustness.seed
