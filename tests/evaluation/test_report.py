@@ -221,14 +221,14 @@ def test_overfitting_says_when_the_validation_loss_turned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("temperature", "said"), [(1.5, "too sure"), (0.7, "too hesitant"), (1.0, "as it should be")]
+    ("temperature", "said"), [(1.5, "less sure"), (0.7, "surer"), (1.0, "changes little")]
 )
 def test_calibration_tells_the_manner_by_the_temperature(temperature: float, said: str) -> None:
     sentence = plain(calibration_sentence("m", {**METRICS, "temperature": temperature}))
 
     assert said in sentence
     assert "12.0 points apart" in sentence
-    assert "leaves 2.0 points, and changes the loss from 1.500 to 1.250 nats" in sentence
+    assert "leaves 2.0 points, and takes the loss from 1.500 to 1.250 nats" in sentence
 
 
 def test_older_results_without_a_temperature_are_told_too() -> None:

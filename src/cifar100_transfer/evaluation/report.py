@@ -258,15 +258,16 @@ def calibration_sentence(name: str, metrics: Mapping[str, float]) -> str:
     temperature = metrics.get("temperature")
     if temperature is None:
         return f"{error} on average."
-    manner = "it is about as sure as it should be"
+    # By the likelihood, which the calibration error need not follow.
+    manner = "changes little"
     if temperature > 1.05:
-        manner = "it is too sure of itself"
+        manner = "makes it less sure of itself"
     elif temperature < 0.95:
-        manner = "it is too hesitant"
+        manner = "makes it surer of itself"
     return (
-        f"{error} on average; {manner}. Dividing its logits by {temperature:.2f}, fitted on "
-        f"validation images, leaves {points(metrics['test_ece_calibrated'])}, and changes the loss "
-        f"from {metrics['test_loss']:.3f} to {metrics['test_loss_calibrated']:.3f} nats."
+        f"{error} on average. A temperature of {temperature:.2f}, fitted on validation images, "
+        f"{manner}: it leaves {points(metrics['test_ece_calibrated'])}, and takes the loss from "
+        f"{metrics['test_loss']:.3f} to {metrics['test_loss_calibrated']:.3f} nats."
     )
 
 
