@@ -36,7 +36,8 @@ PAGE = ROOT / "docs" / "faults.md"
 
 # Of the stored artifacts, those that don't tell how long something took.
 COMPARED = (
-    *("classifier.safetensors", "metrics.json", "predictions.safetensors", "train_set.safetensors"),
+    *("classifier.safetensors", "metrics.json", "train_set.safetensors"),
+    *("predictions.safetensors", "validation_predictions.safetensors"),
     *("validation_set.safetensors", "test_set.safetensors", "normalization.json"),
     *("class_counts.csv", "robustness.csv", "submission.csv", "submission.csv.gz"),
     *("confusion_matrix.png", "challenge_score.json", "corruption_grid.png"),
@@ -297,6 +298,7 @@ def _readers() -> dict[str, Callable[[Path], Any]]:
     return {
         "classifier.safetensors": load_classifier,
         "predictions.safetensors": load_predictions,
+        "validation_predictions.safetensors": load_predictions,
         **{f"{part}_set.safetensors": load_image_set for part in ("train", "validation", "test")},
         ".safetensors": lambda path: unpack(path, "part"),
         "resume.pt": _read,

@@ -346,3 +346,19 @@ def test_time_to_accuracy_of_one_model_is_an_empty_table() -> None:
 
     assert table.empty
     assert next(iter(table)) == "reference"
+
+
+def test_the_number_of_bins_decides_the_calibration_error() -> None:
+    # Half right at confidence 0.6, all right at 0.9: apart by 0.1 each, but joined by 0.
+    confidence = torch.tensor([0.6, 0.6, 0.9, 0.9])
+    probabilities = torch.stack([confidence, 1 - confidence], dim=1)
+    predictions = Predictions(probabilities.log(), torch.tensor([0, 1, 0, 0]), ("a", "b"))
+    assert expected_calibration_error(predictions, bins=10) == pytest.approx(0.1)
+    assert expected_calibration_error(predictions, bins=1) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_temperature_divides_the_logits_and_nothing_else() -> None:
+    predictions = Predictions(torch.tensor([[2.0, 1.0]]), torch.tensor([1]), ("a", "b"))
+    cooled = with_temperature(predictions, 0.5)
+    assert torch.equal(cooled.logits, torch.tensor([[4.0, 2.0]]))
+    assert torch.equal(cooled.labels, predictions.labels)
