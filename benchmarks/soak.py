@@ -229,7 +229,7 @@ def _execute(
         os.close(write)
         if kill_after is not None:
             time.sleep(kill_after)
-            process.send_signal(signal.SIGKILL)
+            os.kill(process.pid, signal.SIGKILL)  # as send_signal would forget one that has ended
         with os.fdopen(read, "rb") as pipe:
             file.write(pipe.read())
     _, status, usage = os.wait4(process.pid, 0)

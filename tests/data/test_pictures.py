@@ -37,6 +37,26 @@ def test_grey_of_eight_and_sixteen_bits_is_grey(tmp_path: Path) -> None:
         assert (int(picture[0, 4, 0]), int(picture[0, 4, 7])) == (left, right)
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_of_sixteen_bits_the_upper_eight_are_read(tmp_path: Path, suffix: str) -> None:
+    values = np.array([[0, 255, 256], [0x1234, 0xFEFF, 0xFFFF]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / f"grey.{suffix}")
+    picture = read_picture(tmp_path / f"grey.{suffix}", (2, 3))
+    assert picture.tolist() == [[[0, 0, 1], [0x12, 0xFE, 0xFF]]] * 3
+
+
+def test_numbers_beyond_sixteen_bits_are_black_or_white(tmp_path: Path) -> None:
+    values = np.array([[-5, 0x1234, 1 << 20]], dtype=np.int32)
+    Image.fromarray(values).save(tmp_path / "grey.tif")
+    assert read_picture(tmp_path / "grey.tif", (1, 3))[0].tolist() == [[0, 0x12, 0xFF]]
+
+
+def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((2, 2), dtype=np.float32)).save(tmp_path / "depth.tif")
+    with pytest.raises(UserError, match="floating-point numbers of unknown range"):
+        read_picture(tmp_path / "depth.tif", (2, 2))
+
+
 def test_transparency_shows_white(tmp_path: Path) -> None:
     glass = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     glass.save(tmp_path / "glass.png")
