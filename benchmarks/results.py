@@ -66,6 +66,12 @@ ROWS = (
         "37.12",
         "77.39 ([200 epochs](https://github.com/weiaicunzai/pytorch-cifar100), on GPUs)",
     ),
+    Row(
+        "ResNet-50 from scratch, the report's recipe, in bfloat16",
+        "resnet50_bf16",
+        "resnet50",
+        "37.12",
+    ),
     Row("SqueezeNet 1.1, ImageNet weights", "squeezenet", "transfer"),
     Row("SqueezeNet 1.1, random weights", "squeezenet_scratch", "transfer"),
     Row("`express`, from scratch", "express", "express"),
