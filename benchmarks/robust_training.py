@@ -34,13 +34,9 @@ from cifar100_transfer.training import build_classifier, train
 
 CPU = torch.device("cpu")
 
-# What each changes in the augmentation of `express`.
-RECIPES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "AugMix": {"policy": "augmix"},
-    "noise": {"noise_share": 0.5},
-    "AugMix and noise": {"policy": "augmix", "noise_share": 0.5},
-}
+AUGMIX, NOISE = "training.augmentation.policy=augmix", "training.augmentation.noise_share=0.5"
+# What each changes in the recipe of `express`.
+RECIPES = {"plain": [], "AugMix": [AUGMIX], "noise": [NOISE], "AugMix and noise": [AUGMIX, NOISE]}
 SOURCE_WEIGHTS = (0.0, 0.25, 0.5)
 OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "results" / "robust_training.json"
 
@@ -50,10 +46,9 @@ def measure(
 ) -> dict[str, Any]:
     """Train one classifier and judge it."""
     train_set, validation_set, test_set = sets
-    model, config = read_recipe("base", ["model.architecture=express_small"], "express")
-    changes = {"epochs": epochs, "batch_size": 512, "seed": seed}
-    augmentation = config.augmentation.model_copy(update=RECIPES[recipe])
-    config = config.model_copy(update={**changes, "augmentation": augmentation})
+    run = [f"training.epochs={epochs}", f"training.seed={seed}", "training.batch_size=512"]
+    changes = ["model.architecture=express_small", *run, *RECIPES[recipe]]
+    model, config = read_recipe("base", changes, "express")
     normalization = vars(channel_statistics(train_set.images))
     started = time.perf_counter()
     classifier = build_classifier(train_set, normalization, model, config)

@@ -4,8 +4,10 @@ from typing import Any
 
 import click
 import pytest
+from kedro.framework.hooks.specs import NodeSpecs
+from pluggy import PluginManager
 
-from cifar100_transfer import hooks
+from cifar100_transfer import hooks, settings
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 
@@ -166,3 +168,16 @@ def test_the_pipelines_of_a_command_are_found(options: dict[str, Any], names: li
     with click.Context(click.Command("any")) as command:
         command.params = options
         assert hooks._requested() == names
+
+
+def test_memory_is_returned_after_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    returned: list[bool] = []
+    monkeypatch.setattr(hooks, "return_freed_memory", lambda: returned.append(True))
+    manager = PluginManager("kedro")
+    manager.add_hookspecs(NodeSpecs)
+    for hook in settings.HOOKS:
+        if isinstance(hook, hooks.MemoryHooks):
+            manager.register(hook)
+    names = ("node", "catalog", "inputs", "outputs", "is_async", "run_id")
+    manager.hook.after_node_run(**dict.fromkeys(names))
+    assert returned == [True]

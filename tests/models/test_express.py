@@ -23,6 +23,24 @@ def test_each_stage_halves_the_maps_and_maxima_and_means_are_classified(name: st
     torch.testing.assert_close(network(images), expected)
 
 
+def test_the_stem_whitens_shifts_and_bends() -> None:
+    stem = WhiteningStem()
+    nn.init.normal_(stem.bias)
+    images = torch.randn(2, 3, 6, 5)
+    expected = F.silu(F.conv2d(images, stem.filters) + stem.bias[:, None, None])
+    torch.testing.assert_close(stem(images), expected)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_stage_pools_before_it_normalises_and_adds_its_block(number: int) -> None:
+    stage = ExpressCNN(7, LAYOUTS["express_small"]).stages[number]
+    images = torch.randn(4, stage.entry.in_channels, 9, 9)
+    pooled = F.max_pool2d(stage.entry(images), 2)
+    # In training batch normalisation shows which values it has seen.
+    maps = F.silu(F.batch_norm(pooled, None, None, training=True))
+    torch.testing.assert_close(stage(images), F.silu(maps + stage.block(maps)))
+
+
 @pytest.mark.parametrize("stage", range(3))
 def test_convolutions_start_by_passing_on_what_maps_they_can(stage: int) -> None:
     layers = ExpressCNN(7, LAYOUTS["express_small"]).stages[stage].modules()

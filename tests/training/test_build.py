@@ -8,7 +8,7 @@ from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import ExpressCNN, build_network
 from cifar100_transfer.models.express import WhiteningStem
-from cifar100_transfer.training import build_classifier
+from cifar100_transfer.training import build, build_classifier
 
 NORMALIZATION = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
 TRAINING = TrainingConfig(epochs=2)
@@ -79,5 +79,17 @@ def test_the_stem_of_express_is_fitted_to_the_images_as_the_network_sees_them(
     classifier = build_classifier(image_set, NORMALIZATION, model, TRAINING)
     expected = WhiteningStem()
     expected.fit(classifier.preprocess(image_set.images))
+    assert isinstance(classifier.network, ExpressCNN)
+    assert torch.equal(classifier.network.stem.filters, expected.filters)
+
+
+def test_large_images_give_the_stem_fewer_of_them_from_all_over_the_set(
+    image_set: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_STEM_PIXELS", 3 * 24 * 24)
+    model = ModelConfig(architecture="express_small", image_size=24)
+    classifier = build_classifier(image_set, NORMALIZATION, model, TRAINING)
+    expected = WhiteningStem()
+    expected.fit(classifier.preprocess(image_set.images[:: -(-len(image_set) // 3)]))
     assert isinstance(classifier.network, ExpressCNN)
     assert torch.equal(classifier.network.stem.filters, expected.filters)

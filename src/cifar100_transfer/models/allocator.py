@@ -22,11 +22,11 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether anything was set: false where the C library is another one.
     """
-    if platform.libc_ver()[0] != "glibc":
+    library = _glibc()
+    if library is None:
         return False
-    mallopt = ctypes.CDLL(None).mallopt
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _GROWTH))
-    accepted = [mallopt(name, value) for name, value in settings]
+    accepted = [library.mallopt(name, value) for name, value in settings]
     return accepted == [1] * len(settings)
 
 
@@ -36,5 +36,11 @@ def return_freed_memory() -> None:
     The next one needs other blocks, which would lie beside the kept ones.
     Nothing happens where the C library is not glibc.
     """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+    if library := _glibc():
+        library.malloc_trim(0)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    """Return the C library if it is glibc; to find out takes a look into Python's binary."""
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

@@ -30,10 +30,10 @@ LAYOUTS = {
 _ENTRIES = (3, 3, 2)
 _BLOCKS = ((1, 1), (3, 1), (3, 3))
 
-# Makes the first gradients small enough for the learning rates of the other layers.
+# NAVIER-STOKED's. It makes the first gradients small enough for the learning rates of the others.
 _LOGIT_SCALE = 1.25 / 9
 
-# Keeps directions in which patches hardly differ from being blown up to noise.
+# Jordan's. It keeps directions in which patches hardly differ from being blown up to noise.
 _LEAST_VARIANCE = 5e-4
 
 
@@ -90,7 +90,7 @@ class WhiteningStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return maps [N, 24, H - 1, W - 1] of normalised images [N, 3, H, W]."""
-        return F.silu(F.conv2d(images, self.filters.to(images.dtype), self.bias.to(images.dtype)))
+        return F.silu(F.conv2d(images, self.filters, self.bias))
 
     @torch.no_grad()
     def fit(self, images: Tensor) -> None:

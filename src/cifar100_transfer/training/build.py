@@ -19,8 +19,9 @@ from cifar100_transfer.models import (
 
 from .batches import epoch_seed
 
-# A covariance of 12 x 12 values needs no more, and their patches are 23 MB.
-_STEM_IMAGES = 500
+# Of 500 images of CIFAR-100: a covariance of 12 x 12 values needs no more, and their patches are
+# 24 MB.
+_STEM_PIXELS = 500 * 32 * 32
 
 
 def build_classifier(
@@ -65,8 +66,8 @@ def build_classifier(
         )
     )
     if isinstance(classifier.network, ExpressCNN):
-        # Images may be sorted by class.
-        few = images.images[:: math.ceil(len(images) / _STEM_IMAGES)]
+        count = max(1, _STEM_PIXELS // math.prod(classifier.network_size))
+        few = images.images[:: math.ceil(len(images) / count)]  # they may be sorted by class
         classifier.network.stem.fit(classifier.preprocess(few))
     if model.zero_init_residual:
         zero_init_residual(classifier.network)

@@ -285,8 +285,8 @@ def _label(axes: Axes, x: pd.Series, y: pd.Series, texts: Sequence[str]) -> None
         texts: one a dot.
     """
     taken: list[BboxBase] = []
-    for text, *dot in zip(texts, x, y, strict=True):
-        note = axes.annotate(text, (dot[0], dot[1]), (0, 0), textcoords="offset points", fontsize=8)
+    for text, place, height in zip(texts, x, y, strict=True):
+        note = axes.annotate(text, (place, height), (0, 0), textcoords="offset points", fontsize=8)
         for side, right, up in _BESIDE:
             note.set_horizontalalignment(side)
             note.xyann = (right, up)
