@@ -5,6 +5,8 @@ import errno
 import gzip
 import hashlib
 import os
+import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,37 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         open_own_challenge(tmp_path)
 
 
+def test_a_file_without_images_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "distortion03.npy", np.zeros((0, 32, 32, 3), np.uint8))
+    with pytest.raises(UserError, match=r"distortion03\.npy"):
+        open_file(tmp_path / "distortion03.npy")
+
+
+class Hostile:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.trace}",)
+
+
+def test_a_pickle_in_place_of_a_file_is_not_executed(tmp_path: Path) -> None:
+    path, trace = tmp_path / "distortion03.npy", tmp_path / "trace"
+    path.write_bytes(pickle.dumps(Hostile(trace)))
+    with pytest.raises(UserError, match=r"distortion03\.npy is no NumPy file"):
+        open_file(path)
+    assert not trace.exists()
+    pickle.loads(path.read_bytes())  # the trap is armed
+    assert trace.exists()
+
+
+def test_a_file_that_was_replaced_since_is_refused(tmp_path: Path) -> None:
+    files = write_random_challenge(tmp_path, 2)
+    np.save(challenge_path(tmp_path, 5), np.zeros((5, 32, 32, 3), np.uint8))
+    with pytest.raises(UserError, match=r"distortion05\.npy holds uint8 \[5, 32, 32, 3\]"):
+        files.open(5)
+
+
 def test_files_of_unequal_length_are_refused(tmp_path: Path) -> None:
     write_random_challenge(tmp_path, 2)
     np.save(challenge_path(tmp_path, 5), np.zeros((5, 32, 32, 3), np.uint8))
@@ -261,15 +294,45 @@ def test_writing_resumes_and_equals_one_go(
     assert open_own_challenge(tmp_path).digests == open_own_challenge(written).digests
 
 
-def test_files_of_other_images_are_replaced(
+def test_written_in_pieces_a_file_is_the_same(
     tmp_path: Path, written: Path, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(challenge, "corrupt", lambda chunk, *_args, **_options: chunk)
+    monkeypatch.setattr(challenge, "_WRITE_CHUNK", 2)
     write_challenge(tmp_path, images)
-    write_challenge(tmp_path, images[:2])
-    assert open_own_challenge(tmp_path).images_per_severity == 2
-    write_challenge(tmp_path, images, seed=1)
-    assert open_own_challenge(tmp_path).images_per_severity == N
+    assert open_own_challenge(tmp_path).digests == open_own_challenge(written).digests
+
+
+@pytest.mark.parametrize("change", ["number", "pixel", "seed"])
+def test_files_of_other_images_are_replaced(
+    tmp_path: Path, images: torch.Tensor, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def marked(chunk: torch.Tensor, _: str, __: int, seed: int, first_index: int) -> torch.Tensor:
+        return chunk + seed
+
+    monkeypatch.setattr(challenge, "corrupt", marked)
+    write_challenge(tmp_path, images)
+    other, seed = images.clone(), 0
+    if change == "number":
+        other = other[:2]
+    elif change == "pixel":
+        other[0, 0, 0, 0] += 1
+    else:
+        seed = 1
+    write_challenge(tmp_path, other, seed)
+    rows = open_own_challenge(tmp_path).open(18)[: len(other)].transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(rows, (other + seed).numpy())
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_a_damaged_note_of_where_files_came_from_claims_nothing(
+    tmp_path: Path, images: torch.Tensor, content: str
+) -> None:
+    before = write_random_challenge(tmp_path, N).digests
+    (tmp_path / challenge._SOURCE).write_text(content, encoding="utf-8")
+    (tmp_path / challenge._DIGESTS).write_text(content, encoding="utf-8")
+    assert open_own_challenge(tmp_path).digests == before
+    with pytest.raises(UserError, match="were not made here"):
+        write_challenge(tmp_path, images)
 
 
 def test_foreign_files_are_never_replaced(tmp_path: Path, images: torch.Tensor) -> None:
@@ -321,8 +384,11 @@ def test_the_file_equals_the_slow_reference_and_comes_back(
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_equal_submissions_are_equal_compressed_files(tmp_path: Path) -> None:
-    for name in ("a", "b"):
+def test_equal_submissions_are_equal_compressed_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day, name in enumerate(("a", "b")):
+        monkeypatch.setattr(time, "time", lambda day=day: 86_400 * day)  # gzip would write it down
         write_submission(random_submission(2), tmp_path / name / "submission.csv.gz")
     first, second = ((tmp_path / name / "submission.csv.gz").read_bytes() for name in ("a", "b"))
     assert first == second

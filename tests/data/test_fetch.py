@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -121,6 +121,11 @@ def put_part(destination: Path, content: bytes) -> None:
     part_of(destination).write_bytes(content)
 
 
+def test_folders_are_made_to_any_depth(server: Server, tmp_path: Path) -> None:
+    destination = tmp_path / "a" / "b" / "c" / "file"
+    assert fetch(server.url, destination, DIGEST, ADVICE).read_bytes() == CONTENT
+
+
 def test_the_file_arrives_whole_and_alone(server: Server, destination: Path) -> None:
     assert fetch(server.url, destination, DIGEST, ADVICE) == destination
     assert destination.read_bytes() == CONTENT
@@ -197,7 +202,8 @@ def test_nobody_listening_is_a_user_error(server: Server, destination: Path) -> 
 
 def test_another_content_is_refused_and_deleted(server: Server, destination: Path) -> None:
     server.content = CONTENT[:-1] + b"!"
-    with pytest.raises(UserError, match=r"sha256 [0-9a-f]{64} instead of [0-9a-f]{64}.*deleted"):
+    said = rf"{server.url} .* sha256 [0-9a-f]{{64}} instead of [0-9a-f]{{64}}.*deleted"
+    with pytest.raises(UserError, match=said):
         fetch(server.url, destination, DIGEST, ADVICE)
     assert list(destination.parent.iterdir()) == []
 
@@ -216,6 +222,52 @@ def test_a_refusal_is_not_tried_again(server: Server, destination: Path, status:
         fetch(server.url, destination, DIGEST, ADVICE)
     assert server.requests == [None]
     assert not destination.exists()
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_a_refusal_keeps_what_arrived_before(
+    server: Server, destination: Path, status: int
+) -> None:
+    put_part(destination, CONTENT[:1000])
+    server.status = status
+    with pytest.raises(UserError, match=rf"answered {status} .*Ask a neighbour"):
+        fetch(server.url, destination, DIGEST, ADVICE)
+    assert part_of(destination).read_bytes() == CONTENT[:1000]
+
+
+class Bar:
+    """Stands for tqdm's, and remembers what it was told."""
+
+    made: ClassVar[list["Bar"]] = []
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.done = options["initial"]
+        self.made.append(self)
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, count: int) -> None:
+        self.done += count
+
+
+@pytest.mark.parametrize("understands_range", [True, False])
+def test_the_bar_begins_at_what_is_there_and_ends_full(
+    server: Server, destination: Path, understands_range: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_module, "tqdm", Bar)
+    monkeypatch.setattr(Bar, "made", [])
+    server.understands_range = understands_range
+    put_part(destination, CONTENT[:1000])
+    fetch(server.url, destination, DIGEST, ADVICE)
+    (bar,) = Bar.made
+    assert bar.options["desc"] == destination.name
+    assert bar.options["initial"] == (1000 if understands_range else 0)
+    assert bar.done == bar.options["total"] == len(CONTENT)
 
 
 def test_a_length_that_is_too_short_is_caught_by_the_digest(
@@ -272,8 +324,9 @@ def test_a_redirect_is_followed(server: Server, destination: Path) -> None:
 
 def test_redirects_in_a_circle_are_given_up(server: Server, destination: Path) -> None:
     server.redirects = [server.url] * 99
-    with pytest.raises(UserError, match=r"answered 302 .*Ask a neighbour"):
+    with pytest.raises(UserError, match=r"answered 302 \S.*Ask a neighbour") as raised:
         fetch(server.url, destination, DIGEST, ADVICE)
+    assert "\n" not in str(raised.value)
     assert not destination.exists()
 
 

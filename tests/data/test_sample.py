@@ -113,6 +113,9 @@ def test_archive_folder_is_cifar_100s(tmp_path, target):
             b"data",
         }
         assert batch[b"data"].dtype == np.uint8
+        assert batch[b"data"].shape == (len(images), 3 * 32 * 32)
+        assert batch[b"batch_label"] == f"{name}ing batch 1 of 1".encode()
+        assert all(file.startswith(f"{name}_".encode()) for file in batch[b"filenames"])
         assert np.array_equal(batch[b"data"].reshape(-1, 3, 32, 32), images.images.numpy())
         assert batch[b"fine_labels"] == images.labels.tolist()
         assert batch[b"coarse_labels"] == [
