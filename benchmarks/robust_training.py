@@ -46,8 +46,9 @@ def measure(
 ) -> dict[str, Any]:
     """Train one classifier and judge it."""
     train_set, validation_set, test_set = sets
-    run = [f"training.epochs={epochs}", f"training.seed={seed}", "training.batch_size=512"]
-    changes = ["model.architecture=express_small", *run, *RECIPES[recipe]]
+    small = ["model.architecture=express_small", "training.batch_size=512"]
+    run = [f"training.epochs={epochs}", f"training.seed={seed}", "training.accumulation_steps=1"]
+    changes = [*small, *run, *RECIPES[recipe]]
     model, config = read_recipe("base", changes, "express")
     normalization = vars(channel_statistics(train_set.images))
     started = time.perf_counter()

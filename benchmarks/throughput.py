@@ -4,8 +4,10 @@
 
 - ours: `train`, one epoch a round: batches cut, cropped, flipped and normalised, and its records.
 - bare: the same network and optimiser on one synthetic batch that stays on the device: the limit.
-- DataLoader (SimpleCNN): torchvision's dataset and per-image transforms, 0, 2 and 4 workers.
-- stock (ResNet-50): torchvision's network, channels_last, on the synthetic batch.
+- DataLoader (SimpleCNN): torchvision's dataset and per-image transforms, 0, 2 and 4 workers; the
+  network of torch's own layers.
+- stock: SimpleCNN of torch's own layers, ResNet-50 of torchvision, channels_last, on the synthetic
+  batch.
 
 A step is forward, cross-entropy, backward and fused Adam. All take turns within one process, round
 by round, so that whatever else the machine does meets all of them; the first round is not counted.
@@ -151,21 +153,33 @@ def our_round(
     return run
 
 
+def stock_simple_cnn() -> nn.Module:
+    """SimpleCNN as one writes it down."""
+    return nn.Sequential(
+        nn.Conv2d(3, 32, kernel_size=3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * (SIDE // 2) ** 2, CLASSES),
+    )
+
+
 def simple_cnn_rounds(batch_size: int, steps: int, device: torch.device) -> dict[str, Round]:
     """Make SimpleCNN's contestants."""
-
-    def network() -> nn.Module:
-        return build_network("simple_cnn", CLASSES, (SIDE, SIDE))
-
     images = random_images(batch_size * steps)
     layout = memory_format("simple_cnn")
+    ours = build_network("simple_cnn", CLASSES, (SIDE, SIDE))
     rounds = {
         "ours": our_round("simple_cnn", images, batch_size, device),
-        "bare": bare_round(network(), layout, batch_size, steps, device, torch.float32),
+        "bare": bare_round(ours, layout, batch_size, steps, device, torch.float32),
+        "stock": usually(
+            bare_round(stock_simple_cnn(), layout, batch_size, steps, device, torch.float32)
+        ),
     }
     for workers in WORKERS:
         name = f"DataLoader, {workers} workers"
-        rounds[name] = usually(loader_round(network(), images, batch_size, workers, device))
+        loader = loader_round(stock_simple_cnn(), images, batch_size, workers, device)
+        rounds[name] = usually(loader)
     return rounds
 
 

@@ -17,7 +17,7 @@ def classifier_of(architecture: str) -> Classifier:
 @pytest.mark.parametrize(
     ("architecture", "layer", "size"),
     [
-        ("simple_cnn", "conv", 32),
+        ("simple_cnn", "conv", 16),
         ("resnet18", "layer2", 4),
         ("mobilenet_v3_small", "features.3", 4),
     ],

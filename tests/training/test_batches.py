@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from cifar100_transfer.config import AugmentationConfig
 from cifar100_transfer.data import ImageSet
-from cifar100_transfer.training.batches import ResidentBatches, epoch_seed, one_ahead, plan_epoch
+from cifar100_transfer.training.batches import (
+    ResidentBatches,
+    cut_by_pixels,
+    cut_by_rows,
+    epoch_seed,
+    one_ahead,
+    plan_epoch,
+)
 
 CPU = torch.device("cpu")
 NONE = AugmentationConfig(flip=False, crop_padding=0)
@@ -78,6 +85,16 @@ def test_without_augmentation_images_are_unchanged() -> None:
     images = distinct_images(10, 4, 5)
     found, labels = collect(ResidentBatches(images, NONE, 4, CPU), seed=3, epoch=2)
     assert torch.equal(found, images.images[labels])
+
+
+@pytest.mark.parametrize("size", [(5, 4), (7, 6), (1, 1)])
+def test_parts_cut_by_rows_are_those_cut_by_pixels(size: tuple[int, int]) -> None:
+    images = torch.randint(256, (9, 3, 7, 6)).byte()
+    rows = torch.randint(7 - size[0] + 1, (9,))
+    columns = torch.randint(6 - size[1] + 1, (9,))
+    found = cut_by_rows(images, rows, columns, size)
+    assert torch.equal(found, cut_by_pixels(images, rows, columns, size))
+    assert found.is_contiguous()
 
 
 def test_all_shifts_and_both_directions_occur_about_equally_often() -> None:

@@ -9,8 +9,10 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
 
 from cifar100_transfer.config import AugmentationConfig
 from cifar100_transfer.data import ImageSet, channel_statistics
@@ -150,26 +152,27 @@ class ResidentBatches:
             chosen = order[part]
             images = self._crop(choose(chosen), rows[part], columns[part])
             mirrored = flips.places(part)
-            images[mirrored] = images[mirrored].flip(-1)
+            images[mirrored] = images.index_select(0, mirrored).flip(-1)
             yield augment(images, self._labels[chosen], part)
 
     def _chooser(self, seed: int, epoch: int) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return what takes the images of an epoch by their numbers, some as corrupted copies."""
         config = self._augmentation
         if not (config.corruption_copies and config.corruption_share):
-            return lambda chosen: self._images[chosen]
+            # It copies whole images, where indexing goes pixel by pixel on a CPU.
+            return lambda chosen: self._images.index_select(0, chosen)
         if seed not in self._copies:
             # Those of one seed at a time: a training has only one.
             copies = corrupted_copies(self._images, config, seed)
             self._copies = {seed: copies.to(self._device)}
-        copies = self._copies[seed]
+        copies = self._copies[seed].flatten(0, 1)
         numbers = draw_copies(seed, epoch, len(self._labels), config).to(self._device)
 
         def choose(chosen: torch.Tensor) -> torch.Tensor:
             number = numbers[chosen]
-            corrupted = copies[number.clamp(min=0), chosen]
+            corrupted = copies.index_select(0, number.clamp(min=0) * len(self._images) + chosen)
             itself = (number < 0).view(-1, 1, 1, 1)
-            return torch.where(itself, self._images[chosen], corrupted)
+            return torch.where(itself, self._images.index_select(0, chosen), corrupted)
 
         return choose
 
@@ -182,10 +185,34 @@ class ResidentBatches:
             return images
         # Padded batch by batch: all images padded would take 1.6 times the memory once more.
         padded = F.pad(images, (padding,) * 4)
-        height, width = self._image_size
-        # A view [B, 3, rows, columns, H, W] of every possible crop: one indexing call cuts them.
-        crops = padded.unfold(2, height, 1).unfold(3, width, 1)
-        return crops[torch.arange(len(images), device=images.device), :, rows, columns]
+        cut = cut_by_rows if images.device.type == "cpu" else cut_by_pixels
+        return cut(padded, rows, columns, self._image_size)
+
+
+# Both take a view [B, 3, rows, columns, H, W] of every possible crop, and one indexing call cuts.
+
+
+def cut_by_pixels(
+    images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, size: tuple[int, int]
+) -> torch.Tensor:
+    """Cut a part out of every image, on any device.
+
+    Args:
+        images: uint8 [B, 3, H, W].
+        rows: first row of each part, int64 [B].
+        columns: first column of each part, int64 [B].
+        size: height and width of the parts.
+    """
+    crops = images.unfold(2, size[0], 1).unfold(3, size[1], 1)
+    return crops[torch.arange(len(images), device=images.device), :, rows, columns]
+
+
+def cut_by_rows(
+    images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, size: tuple[int, int]
+) -> torch.Tensor:
+    """Do the same by NumPy, which copies whole rows: on a CPU in a fifth of the time."""
+    crops = sliding_window_view(images.numpy(), size, (2, 3))
+    return torch.from_numpy(crops[np.arange(len(images)), :, rows.numpy(), columns.numpy()])
 
 
 def one_ahead(
