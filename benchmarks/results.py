@@ -74,7 +74,8 @@ ROWS = (
     ),
     Row("SqueezeNet 1.1, ImageNet weights", "squeezenet", "transfer"),
     Row("SqueezeNet 1.1, random weights", "squeezenet_scratch", "transfer"),
-    Row("`express`, from scratch", "express", "express"),
+    Row("`express`, from scratch", "express_12", "express"),
+    Row("`express`, its longer recipe", "express", "express"),
     Row(
         "`express`, robust recipe (track `open`)",
         "express_robust",

@@ -1,0 +1,32 @@
+"""Every environment in conf/ holds parameters that a run would accept."""
+
+from pathlib import Path
+
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from cifar100_transfer.pipeline_registry import MODELS
+from cifar100_transfer.tuning.space import (
+    Recipe,
+    check_ablation,
+    check_screening,
+    check_search,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENTS = sorted({file.parent.name for file in ROOT.glob("conf/*/*.yml")} - {"local"})
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_recipes_and_what_is_tried_on_them_are_valid(env: str) -> None:
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, env=env) as session:
+        # They are loaded as the typed models, each checked by itself.
+        parameters = session.load_context().params
+    for name in MODELS:
+        block = parameters[name]
+        recipe = Recipe(block["model"], block["training"])
+        check_search(block["search"], recipe)
+        check_ablation(block["ablation"], recipe)
+    check_screening(parameters["screening"])
