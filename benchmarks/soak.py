@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py damage [--mutations 1000] [--seed 0]
     python benchmarks/soak.py interrupt [--seconds 600] [--seed 0] [--pipelines ...]
-    python benchmarks/soak.py memory --raw-data DIR
+    python benchmarks/soak.py memory --raw-data DIR [--matching TEXT]
     python benchmarks/soak.py tables
 
 `damage` damages files of every kind. `interrupt` kills every registered pipeline at random moments
@@ -41,11 +41,20 @@ COMPARED = (
     *("validation_set.safetensors", "test_set.safetensors", "normalization.json"),
     *("class_counts.csv", "robustness.csv", "submission.csv", "submission.csv.gz"),
     *("confusion_matrix.png", "challenge_score.json", "corruption_grid.png"),
+    *("per_class.csv", "picture_predictions.csv", "classifier.onnx"),
 )
 # One model stands for all where a pipeline consists of the same nodes for each.
 NAMESPACES = {
-    name: ["--namespaces=simple_cnn"] for name in ("robustness", "submission", "challenge_score")
+    name: ["--namespaces=simple_cnn"]
+    for name in ("robustness", "submission", "challenge_score", "tuning", "ablation")
 }
+# What a pipeline does not run without.
+GIVEN = {
+    "export": ["model=simple_cnn"],
+    "prediction": ["model=simple_cnn", f"images={ROOT / 'docs/images/sample_grid.png'}"],
+}
+# Its largest images at once.
+EXPRESS = "express.training.epochs=1,express.training.progressive_sizes=[]"
 # On the official images, each after those before it. Other epochs need no other memory.
 MEASURED = (
     ("--pipelines=ingestion", ""),
@@ -56,6 +65,9 @@ MEASURED = (
     ("--pipelines=export", "model=simple_cnn"),
     ("--pipelines=tuning --namespaces=simple_cnn --env=quick", ""),
     ("--pipelines=screening --env=quick", ""),
+    ("--pipelines=express", EXPRESS),
+    ("--pipelines=express", f"compute.precision=auto,{EXPRESS}"),
+    ("--pipelines=express --env=express_robust", f"compute.precision=auto,{EXPRESS}"),
 )
 # What other pipelines start from.
 BEFORE = ("__default__", "submission")
@@ -117,21 +129,25 @@ def interrupt(seconds: float, seed: int, names: list[str]) -> None:
                     return
 
 
-def memory(raw_data: Path) -> None:
-    """Measure the peak memory of the pipelines on the official images."""
-    rows = []
+def memory(raw_data: Path, matching: str) -> None:
+    """Measure the peak memory of those commands, on the official images, that contain a text."""
+    path = RESULTS / "memory_real.json"
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    peaks = {row["command"]: row["peak_gb"] for row in stored}
     with tempfile.TemporaryDirectory() as folder:
         project = _new_project(Path(folder) / "real")
         for options, parameters in MEASURED:
             command = ["kedro", "run", *options.split()]
             shown = " ".join([*command, *([f"--params={parameters}"] if parameters else [])])
+            if matching not in shown:
+                continue
             given = f"{parameters},raw_data={raw_data}".removeprefix(",")
             status, peak, output = _execute(project, [*command, f"--params={given}"])
             print(shown, status, peak, flush=True)
             if status:
                 raise SystemExit(output[-3000:])
-            rows.append({"command": shown, "peak_gb": peak})
-            _store("memory_real", rows)
+            peaks[shown] = peak
+            _store("memory_real", [{"command": name, "peak_gb": gb} for name, gb in peaks.items()])
 
 
 def tables() -> None:
@@ -179,7 +195,7 @@ def _copy(project: Path, destination: Path) -> Path:
 def _command(pipeline: str) -> list[str]:
     from tests.pipelines.conftest import SMALL
 
-    parameters = ",".join(_flat(SMALL))
+    parameters = ",".join([*_flat(SMALL), *GIVEN.get(pipeline, [])])
     options = NAMESPACES.get(pipeline, [])
     return [
         "kedro",
@@ -287,7 +303,9 @@ def _check_all(project: Path) -> None:
 
 def _readers() -> dict[str, Callable[[Path], Any]]:
     import numpy as np
+    import onnx
     import pandas as pd
+    import torch
     from PIL import Image
 
     from cifar100_transfer.data.files import load_image_set, load_predictions
@@ -306,6 +324,8 @@ def _readers() -> dict[str, Callable[[Path], Any]]:
         **{f"{part}_set.safetensors": load_image_set for part in ("train", "validation", "test")},
         ".safetensors": lambda path: unpack(path, "part"),
         "resume.pt": _read,
+        ".pt2": torch.export.load,
+        ".onnx": onnx.load,
         ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
         ".csv": pd.read_csv,
         ".gz": pd.read_csv,
@@ -344,6 +364,7 @@ def main() -> None:
     command.add_argument("--pipelines", nargs="*", default=[])
     command = commands.add_parser("memory")
     command.add_argument("--raw-data", type=Path, required=True)
+    command.add_argument("--matching", default="")
     commands.add_parser("tables")
     arguments = parser.parse_args()
     match arguments.command:
@@ -352,7 +373,7 @@ def main() -> None:
         case "interrupt":
             interrupt(arguments.seconds, arguments.seed, arguments.pipelines)
         case "memory":
-            memory(arguments.raw_data.resolve())
+            memory(arguments.raw_data.resolve(), arguments.matching)
     tables()
 
 

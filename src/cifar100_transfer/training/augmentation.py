@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cifar100_transfer.config import AugmentationConfig
 from cifar100_transfer.data.corruptions import SEVERITIES, corrupt
+from cifar100_transfer.models import return_freed_memory
 
 from .policies import STRENGTHS, apply_policy, augmix, draw_mixture, draw_policy
 from .selection import Selection
@@ -191,16 +192,20 @@ def corrupt_some(images: Tensor, draws: CorruptionDraws, part: slice) -> Tensor:
         New uint8 [B, 3, H, W].
     """
     corrupted = images.clone()
+    _corrupt_in_place(corrupted, draws, part)
+    return corrupted
+
+
+def _corrupt_in_place(images: Tensor, draws: CorruptionDraws, part: slice) -> None:
     kinds, severities = draws.kinds[part], draws.severities[part]
     for kind, severity in sorted(set(zip(kinds.tolist(), severities.tolist(), strict=True))):
         if kind >= 0:
             alike = np.flatnonzero((kinds == kind) & (severities == severity))
             where = torch.from_numpy(alike).to(images.device)
             # The first index makes every batch draw anew.
-            corrupted[where] = corrupt(
+            images[where] = corrupt(
                 images[where], draws.names[kind], severity, draws.seed, first_index=part.start
             )
-    return corrupted
 
 
 def corrupted_copies(images: Tensor, config: AugmentationConfig, seed: int) -> Tensor:
@@ -223,11 +228,13 @@ def corrupted_copies(images: Tensor, config: AugmentationConfig, seed: int) -> T
         # Epoch 0 stands for the time before training.
         generator = np.random.default_rng((seed, 0, _KINDS.index("corruption"), number))
         draws = draw_corruptions(generator, len(images), 1.0, config.corruptions)
-        copies[number] = corrupt_some(originals, draws, slice(0, len(images)))
+        copies[number] = originals
+        _corrupt_in_place(copies[number], draws, slice(0, len(images)))
 
     # Threads do: random numbers and tensors are made without Python's lock.
     with ThreadPoolExecutor(min(len(copies), os.cpu_count() or 1)) as pool:
         list(pool.map(fill, range(len(copies))))
+    return_freed_memory()  # what a thread freed, only threads would use again
     return copies
 
 
