@@ -72,7 +72,18 @@ ROWS = (
         "resnet50",
         "37.12",
     ),
+    Row(
+        "SqueezeNet 1.1, ImageNet weights, the report's recipe for transfer at 64 pixels",
+        "squeezenet_report",
+        "transfer",
+    ),
+    Row("The same at 32 pixels, as the report's", "squeezenet_report_32", "transfer"),
     Row("SqueezeNet 1.1, ImageNet weights", "squeezenet", "transfer"),
+    Row(
+        "SqueezeNet 1.1, ImageNet weights, robust recipe (track `open`)",
+        "squeezenet_robust",
+        "transfer",
+    ),
     Row("SqueezeNet 1.1, random weights", "squeezenet_scratch", "transfer"),
     Row("`express`, from scratch", "express_12", "express"),
     Row("`express`, its longer recipe", "express", "express"),

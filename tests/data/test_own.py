@@ -1,6 +1,7 @@
 """Folders and saved data sets of one's own: any classes, any sizes, and what is wrong with them."""
 
 import io
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,32 @@ def test_folders_in_a_class_belong_to_it(tmp_path: Path) -> None:
     assert (len(train), len(test)) == (9, 3)
 
 
+def test_hidden_files_and_what_only_looks_like_a_picture_are_left_out(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"ant": 4, "bee": 4, ".cache": 4})
+    picture = next((tmp_path / "ant").glob("*.png"))
+    picture.rename(picture.with_suffix(".PNG"))  # as cameras name them
+    (tmp_path / "ant" / ".hidden.png").write_bytes(b"no picture")
+    (tmp_path / "bee" / "folder.png").mkdir()
+    train, test = read(tmp_path)
+    assert train.class_names == ("ant", "bee")
+    assert (len(train), len(test)) == (6, 2)
+
+
+def test_share_and_seed_say_which_images_are_kept_apart(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"ant": 8, "bee": 8})
+    _, test = read(tmp_path, test_share=0.5)
+    _, other = read(tmp_path, test_share=0.5, seed=1)
+    assert len(test) == len(other) == 8
+    assert not torch.equal(test.images, other.images)
+
+
 def spoil_nothing_there(folder: Path) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
+
+
+def spoil_all_classes_but_one(folder: Path) -> None:
+    shutil.rmtree(folder / "train" / "bee")
 
 
 def spoil_a_picture(folder: Path) -> None:
@@ -78,6 +102,7 @@ def spoil_the_test(folder: Path) -> None:
     ("spoil", "message"),
     [
         (spoil_nothing_there, "holds 0 folders: it should hold one folder of pictures a class"),
+        (spoil_all_classes_but_one, "holds 1 folders: it should .* for two classes at least"),
         (spoil_a_picture, r"broken\.jpg can't be read as a picture .*: mend it or take it out"),
         (spoil_a_class, "empty holds no pictures"),
         (spoil_all_of_the_test, "test holds no folders"),
@@ -170,3 +195,53 @@ def test_another_folder_is_no_saved_data_set(tmp_path: Path) -> None:
         read_saved_dataset(tmp_path, 10, 0.25, 0)
     with pytest.raises(UserError, match="has no split 'train', but dev"):
         read_saved_dataset(stored(tmp_path / "dev", {"dev": 4}), 10, 0.25, 0)
+
+
+def save_pictures(folder: Path, pictures: list[Any], labels: list[int]) -> Path:
+    hub = library()
+    features = hub.Features({"image": hub.Image(), "label": hub.ClassLabel(names=["ant", "bee"])})
+    values = {"image": pictures, "label": labels}
+    hub.Dataset.from_dict(values, features=features).save_to_disk(str(folder))
+    return folder
+
+
+def test_pictures_that_a_data_set_only_points_to_are_read(tmp_path: Path) -> None:
+    folders = tmp_path / "folders"
+    write_class_folders(folders, {"ant": 4, "bee": 4})
+    paths = [sorted((folders / name).glob("*.png")) for name in ("ant", "bee")]
+    pictures = [{"bytes": None, "path": str(path)} for part in paths for path in part]
+    saved = save_pictures(tmp_path / "saved", pictures, [0] * 4 + [1] * 4)
+    of_saved = read_saved_dataset(saved, 10, 0.25, 0)
+    for found, expected in zip(of_saved, read_image_folder(folders, 10, 0.25, 0), strict=True):
+        assert torch.equal(found.images, expected.images)
+        assert torch.equal(found.labels, expected.labels)
+
+
+def test_a_data_set_of_more_pictures_than_are_read_at_once_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar100_transfer.data.own._READ_AT_ONCE", 3)
+    train, _ = read_saved_dataset(stored(tmp_path, {"train": 8, "test": 4}), 10, 0.25, 0)
+    assert [int(image.max()) for image in train.images] == [10 * index for index in range(8)]
+
+
+def test_saved_images_without_a_label_are_refused(tmp_path: Path) -> None:
+    whole = stored(tmp_path / "whole", {"": 4})
+    pictures = library().load_from_disk(str(whole)).cast_column("image", library().Image(False))
+    unlabelled = save_pictures(tmp_path / "unlabelled", list(pictures["image"]), [0, 1, -1, 1])
+    with pytest.raises(UserError, match="unlabelled: a split is empty, or has images without a"):
+        read_saved_dataset(unlabelled, 10, 0.25, 0)
+
+
+@pytest.mark.parametrize(("name", "content"), [("image", "images"), ("label", "classes")])
+def test_a_saved_data_set_without_images_or_classes_is_refused(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    hub = library()
+    features = {"image": hub.Image(), "label": hub.ClassLabel(names=["ant"])}
+    features[name] = hub.Value("int64")
+    values = {"image": [None if name == "label" else 0], "label": [0]}
+    part = hub.Dataset.from_dict(values, features=hub.Features(features))
+    part.save_to_disk(str(tmp_path))
+    with pytest.raises(UserError, match=f"has no column of {content}, but image, label"):
+        read_saved_dataset(tmp_path, 10, 0.25, 0)
