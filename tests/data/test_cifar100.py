@@ -134,9 +134,44 @@ def test_reading_takes_little_more_memory_than_the_images(
 
 def test_names_that_are_not_english_are_read(tmp_path: Path) -> None:
     objects = tiny()
-    objects["meta"][b"fine_label_names"] = ["Äpfel".encode(), b"bear", b"cup", b"dolphin"]
+    objects["meta"][b"fine_label_names"] = ["Äpfel".encode(), b"b\xe9ar", b"cup", b"dolphin"]
     train, _ = read_cifar100(write_folder(tmp_path, objects), official=False)
-    assert train.class_names[0] == "Äpfel"
+    assert train.class_names[:2] == ("Äpfel", "b\N{REPLACEMENT CHARACTER}ar")
+
+
+def test_strings_that_python_2_pickled_are_bytes() -> None:
+    # The official files are of that kind: opcode U, a length, and that many bytes.
+    pickled_by_python_2 = b"\x80\x02}U\x04nameU\x03b\xe9as."
+    assert cifar100._unpickle(io.BytesIO(pickled_by_python_2), "meta") == {b"name": b"b\xe9a"}
+
+
+def test_pixels_can_be_written_to_in_whatever_order_they_lay() -> None:
+    rows = np.arange(2 * 3072, dtype=np.uint32).astype(np.uint8).reshape(2, 3072)
+    for data in (rows, np.asfortranarray(rows)):
+        data.setflags(write=False)
+        pixels = cifar100.decode_pixels({b"data": data}, "train")
+        assert pixels.flags.writeable
+        assert pixels.flags.c_contiguous
+        assert np.array_equal(pixels.reshape(2, 3072), rows)
+
+
+@pytest.mark.parametrize("fault", ["altered", "absent", "damaged archive", "another archive"])
+def test_what_to_do_names_the_place_that_was_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    objects = tiny()
+    make_official(monkeypatch, objects)
+    if fault == "altered":
+        write_folder(tmp_path, objects | {"test": part(4, seed=3)})
+    elif fault == "absent":
+        (write_folder(tmp_path, objects) / FOLDER / "test").unlink()
+    elif fault == "damaged archive":
+        write_archive(tmp_path, archive_bytes(objects)[:-20])
+    else:
+        write_archive(tmp_path, archive_bytes({"train": objects["train"]}))
+    with pytest.raises(UserError) as caught:
+        read_cifar100(tmp_path)
+    assert f"or the folder {FOLDER}/ into {tmp_path}, name another place" in str(caught.value)
 
 
 def test_absent_data_is_fetched_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

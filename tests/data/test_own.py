@@ -175,18 +175,20 @@ def test_a_saved_data_set_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("split", ["", "train"])
 def test_a_saved_data_set_without_a_test_split_is_divided(tmp_path: Path, split: str) -> None:
-    train, test = read_saved_dataset(stored(tmp_path, {split: 16}), 10, 0.25, 0)
+    folder = stored(tmp_path, {split: 16})
+    train, test = read_saved_dataset(folder, 10, 0.25, 0)
     assert (len(train), len(test)) == (12, 4)
+    assert torch.equal(read_saved_dataset(folder, 10, 0.25, 0)[1].images, test.images)
+    assert not torch.equal(read_saved_dataset(folder, 10, 0.25, 1)[1].images, test.images)
 
 
-def test_of_several_label_columns_one_must_be_named(tmp_path: Path) -> None:
-    folder = stored(
-        tmp_path, {"": 16}, coarse=lambda hub: hub.ClassLabel(names=["insect", "mammal"])
-    )
+@pytest.mark.parametrize("splits", [{"": 16}, {"train": 16}, {"train": 8, "test": 4}])
+def test_of_several_label_columns_one_must_be_named(tmp_path: Path, splits: dict[str, int]) -> None:
+    folder = stored(tmp_path, splits, coarse=lambda hub: hub.ClassLabel(names=["small", "large"]))
     with pytest.raises(UserError, match="set 'label' of the catalog entry to one of label, coarse"):
         read_saved_dataset(folder, 10, 0.25, 0)
-    train, _ = read_saved_dataset(folder, 10, 0.25, 0, label="coarse")
-    assert train.class_names == ("insect", "mammal")
+    for part in read_saved_dataset(folder, 10, 0.25, 0, label="coarse"):
+        assert part.class_names == ("small", "large")
 
 
 def test_another_folder_is_no_saved_data_set(tmp_path: Path) -> None:
