@@ -8,8 +8,10 @@
 `damage` damages files of every kind. `interrupt` kills every registered pipeline at random moments
 and refuses it files beyond random sizes, on the embedded data; after each it runs the pipeline
 again and compares what came out with a run that nothing happened to. `memory` measures the peak
-memory of the pipelines on the official images. Each stores its rows in docs/results/faults as it
-goes; at the end they are written into docs/faults.md, which `tables` alone does, too.
+memory of the pipelines on the official images; with `--matching` only of those whose command
+contains a text, and what they start from must be among them. Each stores its rows in
+docs/results/faults as it goes; at the end they are written into docs/faults.md, which `tables`
+alone does, too.
 """
 
 import argparse
@@ -134,20 +136,23 @@ def memory(raw_data: Path, matching: str) -> None:
     path = RESULTS / "memory_real.json"
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     peaks = {row["command"]: row["peak_gb"] for row in stored}
+    shown = [
+        f"kedro run {options} --params={parameters}".removesuffix(" --params=")
+        for options, parameters in MEASURED
+    ]
     with tempfile.TemporaryDirectory() as folder:
         project = _new_project(Path(folder) / "real")
-        for options, parameters in MEASURED:
-            command = ["kedro", "run", *options.split()]
-            shown = " ".join([*command, *([f"--params={parameters}"] if parameters else [])])
-            if matching not in shown:
+        for name, (options, parameters) in zip(shown, MEASURED, strict=True):
+            if matching not in name:
                 continue
             given = f"{parameters},raw_data={raw_data}".removeprefix(",")
-            status, peak, output = _execute(project, [*command, f"--params={given}"])
-            print(shown, status, peak, flush=True)
+            command = ["kedro", "run", *options.split(), f"--params={given}"]
+            status, peaks[name], output = _execute(project, command)
+            print(name, status, peaks[name], flush=True)
             if status:
                 raise SystemExit(output[-3000:])
-            peaks[shown] = peak
-            _store("memory_real", [{"command": name, "peak_gb": gb} for name, gb in peaks.items()])
+            rows = [{"command": name, "peak_gb": peaks[name]} for name in shown if name in peaks]
+            _store("memory_real", rows)
 
 
 def tables() -> None:

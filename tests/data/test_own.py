@@ -199,20 +199,19 @@ def test_another_folder_is_no_saved_data_set(tmp_path: Path) -> None:
         read_saved_dataset(stored(tmp_path / "dev", {"dev": 4}), 10, 0.25, 0)
 
 
-def save_pictures(folder: Path, pictures: list[Any], labels: list[int]) -> Path:
+def save_pictures(folder: Path, pictures: list[Path | None], labels: list[int]) -> Path:
     hub = library()
     features = hub.Features({"image": hub.Image(), "label": hub.ClassLabel(names=["ant", "bee"])})
-    values = {"image": pictures, "label": labels}
-    hub.Dataset.from_dict(values, features=features).save_to_disk(str(folder))
+    images = [picture and str(picture) for picture in pictures]  # saving puts their bytes in
+    part = hub.Dataset.from_dict({"image": images, "label": labels}, features=features)
+    part.save_to_disk(str(folder))
     return folder
 
 
-def test_pictures_that_a_data_set_only_points_to_are_read(tmp_path: Path) -> None:
+def test_saved_or_in_folders_the_same_pictures_are_the_same_images(tmp_path: Path) -> None:
     folders = tmp_path / "folders"
     write_class_folders(folders, {"ant": 4, "bee": 4})
-    paths = [sorted((folders / name).glob("*.png")) for name in ("ant", "bee")]
-    pictures = [{"bytes": None, "path": str(path)} for part in paths for path in part]
-    saved = save_pictures(tmp_path / "saved", pictures, [0] * 4 + [1] * 4)
+    saved = save_pictures(tmp_path / "saved", sorted(folders.rglob("*.png")), [0] * 4 + [1] * 4)
     of_saved = read_saved_dataset(saved, 10, 0.25, 0)
     for found, expected in zip(of_saved, read_image_folder(folders, 10, 0.25, 0), strict=True):
         assert torch.equal(found.images, expected.images)
@@ -227,12 +226,24 @@ def test_a_data_set_of_more_pictures_than_are_read_at_once_is_whole(
     assert [int(image.max()) for image in train.images] == [10 * index for index in range(8)]
 
 
-def test_saved_images_without_a_label_are_refused(tmp_path: Path) -> None:
-    whole = stored(tmp_path / "whole", {"": 4})
-    pictures = library().load_from_disk(str(whole)).cast_column("image", library().Image(False))
-    unlabelled = save_pictures(tmp_path / "unlabelled", list(pictures["image"]), [0, 1, -1, 1])
-    with pytest.raises(UserError, match="unlabelled: a split is empty, or has images without a"):
-        read_saved_dataset(unlabelled, 10, 0.25, 0)
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [("label", "a split is empty, or has images without a label"), ("picture", "row 2 has no pic")],
+)
+def test_rows_without_a_label_or_a_picture_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, message: str
+) -> None:
+    monkeypatch.setattr("cifar100_transfer.data.own._READ_AT_ONCE", 2)
+    write_class_folders(tmp_path, {"ant": 4})
+    pictures: list[Path | None] = sorted((tmp_path / "ant").glob("*.png"))
+    labels = [0, 1, 0, 1]
+    if missing == "label":
+        labels[2] = -1
+    else:
+        pictures[2] = None
+    saved = save_pictures(tmp_path / "saved", pictures, labels)
+    with pytest.raises(UserError, match=f"saved: {message}"):
+        read_saved_dataset(saved, 10, 0.25, 0)
 
 
 @pytest.mark.parametrize(("name", "content"), [("image", "images"), ("label", "classes")])

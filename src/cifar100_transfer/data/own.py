@@ -126,7 +126,7 @@ def read_saved_dataset(
 
     Raises:
         UserError: `datasets` is not installed, there is no such data set, it lacks a column of
-            images or of classes, or a picture can't be read.
+            images or of classes, or a picture is missing or can't be read.
     """
     try:
         from datasets import DatasetDict, load_from_disk
@@ -159,10 +159,11 @@ def _decode(stored: Dataset, folder: Path, image_size: int, label: str | None) -
     label_column = _column(stored, folder, ClassLabel, "classes", label)
     # Undecoded: all pictures are prepared by the same hand, wherever they are from.
     encoded = stored.cast_column(image_column, Encoded(decode=False))
-    images = [
-        _read_all([_open(picture) for picture in batch[image_column]], image_size)
-        for batch in encoded.iter(_READ_AT_ONCE)
-    ]
+    images: list[torch.Tensor] = []
+    for batch in encoded.iter(_READ_AT_ONCE):
+        rows = enumerate(batch[image_column], start=len(images) * _READ_AT_ONCE)
+        files = [_open(picture, folder, row) for row, picture in rows]
+        images.append(_read_all(files, image_size))
     labels = torch.tensor(stored[label_column][:], dtype=torch.int64)
     if len(labels) == 0 or int(labels.min()) < 0:
         raise UserError(f"{folder}: a split is empty, or has images without a label")
@@ -173,9 +174,11 @@ def _decode(stored: Dataset, folder: Path, image_size: int, label: str | None) -
     )
 
 
-def _open(picture: dict[str, Any]) -> Path | IO[bytes]:
-    content = picture["bytes"]
-    return Path(picture["path"]) if content is None else io.BytesIO(content)
+def _open(picture: dict[str, Any] | None, folder: Path, row: int) -> IO[bytes]:
+    # Saving puts the bytes of every file into the data set; a path alone would lead nowhere.
+    if picture is None or picture["bytes"] is None:
+        raise UserError(f"{folder}: row {row} has no picture: take it out of the data set")
+    return io.BytesIO(picture["bytes"])
 
 
 def _column(stored: Dataset, folder: Path, kind: type, content: str, chosen: str | None) -> str:
