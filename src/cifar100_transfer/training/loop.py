@@ -22,6 +22,7 @@ from cifar100_transfer.models import (
     is_out_of_memory,
     keep_freed_memory,
     predict_logits,
+    return_freed_memory,
 )
 
 from .averaging import Average
@@ -30,7 +31,7 @@ from .checkpoint import ResumePoint, digest, identify, load_resume_point, save_r
 from .checks import check_training
 from .optimization import Optimizer
 from .processes import process_count, process_rank
-from .steps import Engine, not_finite, train_epoch
+from .steps import Engine, not_finite, train_epoch, training_size
 
 logger = logging.getLogger(__name__)
 
@@ -230,11 +231,9 @@ def identify_training(
 
 
 def compiled(classifier: Classifier) -> nn.Module:
-    """Compile the forward pass; a CUDA GPU replays it from CUDA graphs."""
-    on_cuda = classifier.mean.device.type == "cuda"
+    """Compile the forward pass."""
     # Batches come in two sizes at most, and images in few: each is worth kernels of its own.
-    mode = "reduce-overhead" if on_cuda else "default"
-    return cast(nn.Module, torch.compile(classifier, dynamic=False, mode=mode))
+    return cast(nn.Module, torch.compile(classifier, dynamic=False))
 
 
 def _restore(engine: Engine, point: ResumePoint) -> None:
@@ -258,6 +257,8 @@ def _run_epoch(
 ) -> EpochRecord:
     """Train one epoch and judge its weights on the validation images and labels."""
     images, labels = validation
+    if epoch > 1 and training_size(engine.config, epoch) != training_size(engine.config, epoch - 1):
+        return_freed_memory()  # maps of another size don't fit into what the last ones left
     start = time.perf_counter()
     try:
         train_loss, train_accuracy = train_epoch(engine, epoch)
