@@ -62,7 +62,7 @@ from cifar100_transfer.training import EpochRecord, build_classifier, train
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "champion.json"
 
-VALIDATION_SHARE = 0.1
+VALIDATION_SHARE = 0.02
 SOURCE_WEIGHTS = (0.0, 0.25, 0.5, 0.75)
 WEIGHT_IMAGES = 1000
 """Distorted validation images that choose the mixing weight, at most."""
@@ -70,9 +70,9 @@ METHODS = ("plain", "batch_norm", "tta", "batch_norm_tta")
 CLEAN = ("clean", 0)
 SETS = (CLEAN, *((name, severity) for name in CORRUPTIONS for severity in SEVERITIES))
 
-RESUME_EVERY = 5
+RESUME_EVERY = 10
 """Epochs between resume points: one of a network of 23 million parameters has about 300 MB."""
-START_SECONDS = 150
+START_SECONDS = 60
 """What a training takes at most until its first resume point: copies, compilation, epochs."""
 PART_BYTES = 15 * 2**20
 """Size of the files that `pack` makes."""

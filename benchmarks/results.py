@@ -7,7 +7,7 @@
 `run` runs `kedro run` with the arguments after the name, and stores what came out in
 docs/results/runs/NAME.json: every model's metrics, history, training summary and accuracy on
 corrupted images, as far as the run made them; wall time, peak memory, machine and versions.
-`tables` writes those figures into README.md.
+`tables` writes those figures into README.md, and those that champion.py and time_to_75.py stored.
 """
 
 import argparse
@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 from machine import describe_machine, public_command
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNS = ROOT / "docs" / "results" / "runs"
+RESULTS = ROOT / "docs" / "results"
+RUNS = RESULTS / "runs"
 
 # What is stored of a model, by the name of its artifact.
 ARTIFACTS = {
@@ -139,7 +140,8 @@ def tables() -> None:
     """Write the stored figures into README.md, between its markers."""
     readme = ROOT / "README.md"
     text = readme.read_text()
-    for marker, table in (("demo", _demo_table()), ("real", _real_table())):
+    makers = {"demo": _demo_table, "real": _real_table, "gpu": _gpu_table}
+    for marker, table in ((marker, make()) for marker, make in makers.items()):
         begin, end = f"<!-- {marker}: benchmarks/results.py -->", f"<!-- /{marker} -->"
         before, rest = text.split(begin)
         text = f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}"
@@ -196,6 +198,72 @@ def _real_table() -> str:
             *commands,
         ]
     )
+
+
+def _gpu_table() -> str:
+    champion = [
+        record
+        for record in _read(RESULTS / "champion.json").values()
+        if record["track"] == "open" and record["ensemble"]
+    ][-1]
+    members, seeds = champion["members"], len(champion["seeds"])
+    seconds = [training["wall_seconds"] for training in champion["trainings"]]
+    epochs = champion["recipe"]["training"]["epochs"]
+    lines = [
+        "| model | clean | corrupted | adapted | training |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    titles = {"": ("plain", "batch_norm"), ", mean over six views": ("tta", "batch_norm_tta")}
+    cost = f"{epochs} epochs, {statistics.mean(seconds):.0f} s each"
+    total = f"{seeds} of them, {sum(seconds) / 60:.1f} min"
+    for name, judged, spent in (
+        (f"`champion` ({seeds} seeds)", members, cost),
+        (f"Ensemble of these {seeds}", [champion["ensemble"]], total),
+    ):
+        for views, (plain, adapted) in titles.items():
+            cells = [
+                _spread([100 * one[method][kind] for one in judged])
+                for method, kind in (
+                    (plain, "clean"),
+                    (plain, "corrupted"),
+                    (adapted, "corrupted"),
+                )
+            ]
+            lines.append(f"| {name}{views} | {' | '.join(cells)} | {spent} |")
+    race = _read(RESULTS / "time_to_75.json")
+    mean = race["summary"]
+    times = {
+        "plain": mean["mean_seconds"],
+        "views": statistics.mean(run["seconds"] + run["views_seconds"] for run in race["runs"]),
+    }
+    for way, title in (("plain", ""), ("views", ", mean over six views, its time included")):
+        accuracy = _spread([100 * run[f"{way}_accuracy"] for run in race["runs"]])
+        lines.append(
+            f"| `express`, {race['recipe']['training']['epochs']} epochs ({mean['runs']} seeds)"
+            f"{title} | {accuracy} | {DASH} | {DASH} | {times[way]:.1f} s in all |"
+        )
+    images = champion["images"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"On one {champion['machine']['gpu']}, torch {champion['machine']['torch']}, in "
+            "percent, mean ± standard deviation over the seeds. *Clean*: all "
+            f"{images['clean']:,} test images; *corrupted* and *adapted*: as above, of "
+            f"{images['distorted']:,} test images, after training on other images under the same "
+            "nineteen corruptions (track `open`). "
+            "Commands:",
+            "",
+            f"- `{champion['command']}` ({champion['date']})",
+            f"- `{race['command']}`",
+        ]
+    )
+
+
+def _spread(values: list[float]) -> str:
+    """Return the mean of some figures, with their standard deviation if there are several."""
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{deviation}"
 
 
 def _real_row(row: Row, records: list[dict[str, Any]]) -> str:

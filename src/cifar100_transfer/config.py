@@ -68,7 +68,7 @@ class ComputeConfig(Settings):
     )
     compile: bool = Field(
         False,
-        description="Train through torch.compile; on CUDA with CUDA graphs. Needs a C++ compiler.",
+        description="Train through torch.compile. Needs a C++ compiler.",
     )
 
 
