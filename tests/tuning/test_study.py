@@ -87,6 +87,22 @@ def test_a_failed_trial_is_recorded_and_the_study_goes_on(
     assert len(trials_table(run_trials(url, plan, objective))) == 6, "it is not tried again"
 
 
+def test_memory_is_given_back_after_every_trial(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    monkeypatch.setattr(study_module, "return_freed_memory", lambda: events.append("given back"))
+
+    def objective(trial: optuna.Trial) -> Outcome:
+        events.append("trial")
+        if trial.params["x"] == 2:
+            raise MemoryError
+        return square(trial)
+
+    run_trials(f"sqlite:///{tmp_path}/studies.db", plan, objective)
+    assert events == ["trial", "given back"] * 6
+
+
 def test_a_study_of_failures_says_why(tmp_path: Path, plan: Plan) -> None:
     def objective(trial: optuna.Trial) -> Outcome:
         raise UserError("too small")

@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifar100_transfer.config import Changes
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.models import return_freed_memory
 
 from .locks import FileLocks, Locks, PostgresLocks
 
@@ -281,7 +282,7 @@ def _run(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Object
         trial.set_user_attr(_REASON, reason)
         study.tell(trial, state=TrialState.FAIL)
         logger.warning("Trial %d (%s) has failed: %s", trial.number, _settings(trial), reason)
-        _free_memory()
+        gc.collect()  # what the error's traceback holds; costs more than a small trial
     else:
         trial.set_user_attr("validation_accuracy", outcome.validation_accuracy)
         for name, value in outcome.figures.items():
@@ -291,11 +292,12 @@ def _run(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Object
         else:
             study.tell(trial, outcome.validation_accuracy)
         _log_progress(study, plan, trial, outcome)
+    _return_memory()
 
 
-def _free_memory() -> None:
-    """Leave nothing of a failed training to the next one."""
-    gc.collect()
+def _return_memory() -> None:
+    """Leave nothing of a training to the next one, whose network may need other blocks."""
+    return_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
