@@ -43,7 +43,7 @@ COMPARED = (
     *("validation_set.safetensors", "test_set.safetensors", "normalization.json"),
     *("class_counts.csv", "robustness.csv", "submission.csv", "submission.csv.gz"),
     *("confusion_matrix.png", "challenge_score.json", "corruption_grid.png"),
-    *("per_class.csv", "picture_predictions.csv", "classifier.onnx"),
+    *("per_class.csv", "picture_predictions.csv", "classifier.onnx", "classifier.pt2"),
 )
 # One model stands for all where a pipeline consists of the same nodes for each.
 NAMESPACES = {
