@@ -450,6 +450,52 @@ def test_severity_is_felt(corruption: str) -> None:
     assert change == sorted(change)
 
 
+# What they were when they were last compared with the original: its images are not everywhere.
+
+FIGURES = Path(__file__).with_name("corruption_figures.csv")
+
+
+def figures(corrupted: torch.Tensor) -> torch.Tensor:
+    """Sum images up: means of 8 x 8 pixels, of the channels, and of the steps in four directions.
+
+    Args:
+        corrupted: uint8 [N, 3, 32, 32].
+
+    Returns:
+        float64 [N, 23], in levels from 0 to 255.
+    """
+    values = corrupted.double()
+    blocks = values.mean(1).unflatten(2, (4, 8)).unflatten(1, (4, 8)).mean((2, 4))
+    ahead = values[..., 1:, :], values[..., :, 1:], values[..., 1:, 1:], values[..., 1:, :-1]
+    behind = values[..., :-1, :], values[..., :, :-1], values[..., :-1, :-1], values[..., :-1, 1:]
+    steps = [(a - b).abs().mean((1, 2, 3)) for a, b in zip(ahead, behind, strict=True)]
+    return torch.cat([blocks.flatten(1), values.mean((2, 3)), torch.stack(steps, 1)], 1)
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_figures_have_not_moved(corruption: str) -> None:
+    with FIGURES.open() as file:
+        rows = [row for row in csv.reader(file) if row[0] == corruption]
+    stored = {int(row[1]): np.array(row[2:], dtype=float).reshape(4, -1) for row in rows}
+    assert sorted(stored) == list(SEVERITIES)
+    for severity, expected in stored.items():
+        found = figures(corrupt(some_images(4), corruption, severity, seed=0)).numpy()
+        # Another processor may round some values to the neighbouring level.
+        np.testing.assert_allclose(found, expected, rtol=0, atol=0.05, err_msg=f"at {severity}")
+
+
+def write_figures() -> None:
+    """Store the figures of today: `python -m tests.data.test_corruptions`."""
+    with FIGURES.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for corruption in CORRUPTIONS:
+            for severity in SEVERITIES:
+                found = figures(corrupt(some_images(4), corruption, severity, seed=0))
+                writer.writerow(
+                    [corruption, severity, *(f"{x:.2f}" for x in found.flatten().tolist())]
+                )
+
+
 def first_test_images(raw_data: Path, count: int) -> torch.Tensor:
     _, test_set = read_cifar100(raw_data)
     return test_set.images[:count]
@@ -492,3 +538,7 @@ def test_statistics_are_those_of_the_original(real_data: Path) -> None:
             if measured[key] != pytest.approx(float(row[key]), rel=share)
         ]
     assert not outside, "\n".join(outside)
+
+
+if __name__ == "__main__":
+    write_figures()
