@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from machine import describe_machine, public_command
 
 ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results"
 RUNS = RESULTS / "runs"
 
@@ -137,15 +138,18 @@ def _read(file: Path) -> Any:
 
 
 def tables() -> None:
-    """Write the stored figures into README.md, between its markers."""
-    readme = ROOT / "README.md"
-    text = readme.read_text()
+    """Write the stored figures into README.md."""
+    README.write_text(with_tables(README.read_text()))
+
+
+def with_tables(text: str) -> str:
+    """Return a page with the stored figures between its markers."""
     makers = {"demo": _demo_table, "real": _real_table, "gpu": _gpu_table}
-    for marker, table in ((marker, make()) for marker, make in makers.items()):
+    for marker, make in makers.items():
         begin, end = f"<!-- {marker}: benchmarks/results.py -->", f"<!-- /{marker} -->"
         before, rest = text.split(begin)
-        text = f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}"
-    readme.write_text(text)
+        text = f"{before}{begin}\n{make()}\n{end}{rest.split(end)[1]}"
+    return text
 
 
 def _demo_table() -> str:

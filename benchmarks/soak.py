@@ -156,18 +156,22 @@ def memory(raw_data: Path, matching: str) -> None:
 
 
 def tables() -> None:
-    """Write the stored rows into docs/faults.md, between its markers."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, table in (
-        ("damage", _table("damage", ["fault", "times", "refused", "unused", "right"])),
-        ("interruptions", _table("interruptions", ["fault", "killed", "refused", "over"])),
-        ("memory_sample", _table("memory_sample", ["pipeline", "peak_gb"])),
-        ("memory_real", _table("memory_real", ["command", "peak_gb"])),
+    """Write the stored rows into docs/faults.md."""
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def with_tables(text: str) -> str:
+    """Return a page with the stored rows between its markers."""
+    for name, columns in (
+        ("damage", ["fault", "times", "refused", "unused", "right"]),
+        ("interruptions", ["fault", "killed", "refused", "over"]),
+        ("memory_sample", ["pipeline", "peak_gb"]),
+        ("memory_real", ["command", "peak_gb"]),
     ):
         begin, end = f"<!-- {name}: benchmarks/soak.py -->", f"<!-- /{name} -->"
         before, rest = text.split(begin)
-        text = f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}"
-    PAGE.write_text(text, encoding="utf-8")
+        text = f"{before}{begin}\n{_table(name, columns)}\n{end}{rest.split(end)[1]}"
+    return text
 
 
 def _table(name: str, columns: list[str]) -> str:

@@ -1,0 +1,21 @@
+"""Tables of measured figures say what is stored."""
+
+import importlib
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(("script", "page"), [("results", "README.md"), ("soak", "docs/faults.md")])
+def test_the_tables_are_those_of_the_stored_figures(script: str, page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    made = importlib.import_module(script).with_tables(text)
+    assert made == text, f"run python benchmarks/{script}.py tables"
+
+
+def test_a_changed_figure_is_noticed() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    changed = text.replace("| SimpleCNN | 37.26 |", "| SimpleCNN | 37.27 |")
+    assert changed != text
+    assert importlib.import_module("results").with_tables(changed) == text
