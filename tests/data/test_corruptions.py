@@ -3,6 +3,7 @@
 import colorsys
 import csv
 import io
+import itertools
 import math
 from pathlib import Path
 
@@ -96,6 +97,12 @@ def test_result_of_an_image_is_independent_of_its_batch(corruption: str) -> None
         assert torch.equal(part, whole[start:stop])
 
 
+def test_an_image_alone_in_its_block_is_corrupted() -> None:
+    images = some_images(2)
+    whole = corrupt(images, "brightness", 5, seed=0, first_index=BLOCK - 1)
+    assert torch.equal(whole, corrupt(images, "brightness", 5, seed=0))
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from(CORRUPTIONS),
@@ -155,8 +162,12 @@ def test_errors_name_value_and_remedy() -> None:
         corrupt(images, "snow", 1, seed=-1)
     with pytest.raises(UserError, match=r"uint8 \[N, 3, H, W\]"):
         corrupt(images.float(), "snow", 1, seed=0)
-    with pytest.raises(UserError, match="at least 8 x 8"):
+    with pytest.raises(UserError, match=r"uint8 \[N, 3, H, W\], got torch.uint8 \[1, 1, 32, 32\]"):
+        corrupt(images[:, :1], "snow", 1, seed=0)
+    with pytest.raises(UserError, match=r"at least 8 x 8 pixels, got \[32, 7\]"):
         corrupt(images[..., :7], "snow", 1, seed=0)
+    with pytest.raises(UserError, match=r"at least 8 x 8 pixels, got \[7, 32\]"):
+        corrupt(images[..., :7, :], "snow", 1, seed=0)
 
 
 # Noise
@@ -453,47 +464,45 @@ def test_severity_is_felt(corruption: str) -> None:
 # What they were when they were last compared with the original: its images are not everywhere.
 
 FIGURES = Path(__file__).with_name("corruption_figures.csv")
+SIZES = ((32, 32), (24, 40))
 
 
-def figures(corrupted: torch.Tensor) -> torch.Tensor:
-    """Sum images up: means of 8 x 8 pixels, of the channels, and of the steps in four directions.
-
-    Args:
-        corrupted: uint8 [N, 3, 32, 32].
+def figures(corruption: str, severity: int, size: tuple[int, int]) -> np.ndarray:
+    """Corrupt two images and sum them up: means of a sixteenth of the pixels, of the channels, and
+    of the steps in four directions.
 
     Returns:
-        float64 [N, 23], in levels from 0 to 255.
+        float64 [2 * 23], in levels from 0 to 255.
     """
-    values = corrupted.double()
-    blocks = values.mean(1).unflatten(2, (4, 8)).unflatten(1, (4, 8)).mean((2, 4))
+    values = corrupt(some_images(2, *size), corruption, severity, seed=0).double()
+    height, width = size
+    blocks = values.mean(1).unflatten(2, (4, width // 4)).unflatten(1, (4, height // 4))
     ahead = values[..., 1:, :], values[..., :, 1:], values[..., 1:, 1:], values[..., 1:, :-1]
     behind = values[..., :-1, :], values[..., :, :-1], values[..., :-1, :-1], values[..., :-1, 1:]
     steps = [(a - b).abs().mean((1, 2, 3)) for a, b in zip(ahead, behind, strict=True)]
-    return torch.cat([blocks.flatten(1), values.mean((2, 3)), torch.stack(steps, 1)], 1)
+    found = [blocks.mean((2, 4)).flatten(1), values.mean((2, 3)), torch.stack(steps, 1)]
+    return torch.cat(found, 1).flatten().numpy()
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
 def test_figures_have_not_moved(corruption: str) -> None:
     with FIGURES.open() as file:
-        rows = [row for row in csv.reader(file) if row[0] == corruption]
-    stored = {int(row[1]): np.array(row[2:], dtype=float).reshape(4, -1) for row in rows}
-    assert sorted(stored) == list(SEVERITIES)
-    for severity, expected in stored.items():
-        found = figures(corrupt(some_images(4), corruption, severity, seed=0)).numpy()
+        rows = [row[1:] for row in csv.reader(file) if row[0] == corruption]
+    assert len(rows) == len(SEVERITIES) * len(SIZES)
+    for row in rows:
+        severity, height, width = map(int, row[:3])
+        found = figures(corruption, severity, (height, width))
         # Another processor may round some values to the neighbouring level.
-        np.testing.assert_allclose(found, expected, rtol=0, atol=0.05, err_msg=f"at {severity}")
+        np.testing.assert_allclose(found, np.array(row[3:], float), rtol=0, atol=0.05)
 
 
 def write_figures() -> None:
     """Store the figures of today: `python -m tests.data.test_corruptions`."""
     with FIGURES.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        for corruption in CORRUPTIONS:
-            for severity in SEVERITIES:
-                found = figures(corrupt(some_images(4), corruption, severity, seed=0))
-                writer.writerow(
-                    [corruption, severity, *(f"{x:.2f}" for x in found.flatten().tolist())]
-                )
+        for corruption, severity, size in itertools.product(CORRUPTIONS, SEVERITIES, SIZES):
+            found = [f"{value:.2f}" for value in figures(corruption, severity, size)]
+            writer.writerow([corruption, severity, *size, *found])
 
 
 def first_test_images(raw_data: Path, count: int) -> torch.Tensor:
