@@ -178,7 +178,7 @@ def train(
             record = _run_epoch(engine, epoch, validation)
             is_best = all(record.validation_accuracy > e.validation_accuracy for e in history)
             if is_best:
-                best_weights = copy.deepcopy(engine.judged.state_dict())
+                best_weights = _copied(engine.judged.state_dict(), best_weights)
             history.append(record)
             is_due = len(history) % resume_every == 0 or _is_finished(history, config)
             if resume_folder and is_first and is_due:
@@ -234,6 +234,17 @@ def compiled(classifier: Classifier) -> nn.Module:
     """Compile the forward pass."""
     # Batches come in two sizes at most, and images in few: each is worth kernels of its own.
     return cast(nn.Module, torch.compile(classifier, dynamic=False))
+
+
+def _copied(
+    weights: dict[str, torch.Tensor], into: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Copy weights, into memory that holds others of the same network if there is any."""
+    if not into:
+        return copy.deepcopy(weights)
+    for name, values in weights.items():
+        into[name].copy_(values)
+    return into
 
 
 def _restore(engine: Engine, point: ResumePoint) -> None:

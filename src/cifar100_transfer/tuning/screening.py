@@ -11,7 +11,7 @@ import torch
 from cifar100_transfer.config import Changes, ModelConfig, ScreeningConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import Classifier, count_flops
+from cifar100_transfer.models import ClassifierSpec, count_flops, return_freed_memory
 from cifar100_transfer.training import build_classifier
 
 from .search import outcome
@@ -73,15 +73,16 @@ def run_screening(screening: ScreeningConfig, data: TrialData, url: str) -> Scre
 
 def _screen(architecture: str, seed: int, screening: ScreeningConfig, data: TrialData) -> Outcome:
     training = screening.training.model_copy(update={"seed": seed})
-    recipe, classifier = _smallest(architecture, training, data)
-    flops = count_flops(classifier.spec)
+    recipe, spec = _smallest(architecture, training, data)
+    flops = count_flops(spec)
     if screening.seconds is not None:
         rate = _images_per_second(recipe, data, screening.seconds)
+        return_freed_memory()
         recipe, data = _spend(recipe, data, int(rate * screening.seconds))
     result = data.train(recipe)
     told = outcome(result)
     figures = {
-        "image_size": classifier.network_size[0],
+        "image_size": spec.image_size or spec.input_size[0],
         "parameters": result.summary()["parameters"],
         "gflops": flops / 1e9,
         "train_images": len(data.train_set),
@@ -92,18 +93,19 @@ def _screen(architecture: str, seed: int, screening: ScreeningConfig, data: Tria
 
 def _smallest(
     architecture: str, training: TrainingConfig, data: TrialData
-) -> tuple[Recipe, Classifier]:
-    """Return the recipe with the smallest images that the network takes."""
+) -> tuple[Recipe, ClassifierSpec]:
+    """Return the recipe with the smallest images that the network takes, and what it then is."""
     larger = [side for side in LARGER_SIZES if side > max(data.train_set.image_size)]
     for image_size in (None, *larger):
         model = ModelConfig(architecture=architecture, image_size=image_size)
         try:
             classifier = build_classifier(data.train_set, data.normalization, model, training)
         except UserError as error:
-            refusal = error
+            # Its text alone: the error would hold on to the network that was refused.
+            refusal = str(error)
         else:
-            return Recipe(model, training), classifier
-    raise refusal
+            return Recipe(model, training), classifier.spec
+    raise UserError(refusal)
 
 
 def _images_per_second(recipe: Recipe, data: TrialData, budget: float) -> float:
