@@ -17,7 +17,13 @@ from cifar100_transfer.config import (
 from cifar100_transfer.data import ImageSet, channel_statistics
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, predict_logits
-from cifar100_transfer.training import EpochRecord, TrainingResult, build_classifier, train
+from cifar100_transfer.training import (
+    EpochRecord,
+    TrainingResult,
+    build_classifier,
+    loop,
+    train,
+)
 from cifar100_transfer.training.batches import ResidentBatches
 from tests.training.tiny import recipe, results, tiny_classifier
 
@@ -109,6 +115,21 @@ def test_validation_images_are_neither_augmented_nor_trained_on(
     # Which validation images there are changes nothing but their own columns.
     other = run((sets[0], sets[1].subset(torch.arange(3))), recipe())
     assert [r[:2] for r in results(result)] == [r[:2] for r in results(other)]
+
+
+def test_memory_of_the_steps_is_given_back_before_validation(
+    sets: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    def noted(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+        return lambda *arguments: (events.append(name), function(*arguments))[1]
+
+    for name in ("train_epoch", "return_freed_memory", "predict_logits"):
+        monkeypatch.setattr(loop, name, noted(getattr(loop, name), name))
+    config = recipe(epochs=2)
+    train(tiny_classifier(sets[0], config), *sets, config)
+    assert events == ["train_epoch", "return_freed_memory", "predict_logits"] * 2
 
 
 def test_the_loss_is_that_of_an_untrained_network_at_rate_zero(

@@ -10,7 +10,7 @@ from cifar100_transfer.config import ModelConfig, OptimizerConfig
 from cifar100_transfer.data import ImageSet, channel_statistics
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier
-from cifar100_transfer.training import build_classifier, loop, train
+from cifar100_transfer.training import build_classifier, train
 from cifar100_transfer.training.steps import training_size
 from tests.training.tiny import Sets, recipe, results, tiny_classifier
 
@@ -41,18 +41,6 @@ def test_training_images_are_resized_and_validation_images_are_not(
     train(classifier, *sets, config)
     assert {size for training, size in seen if not training} == {8, 10, 12}  # checked in advance
     assert [size for training, size in seen if training] == [12] * 6 + [10] * 3
-
-
-def test_memory_of_maps_of_another_size_is_given_back(
-    sets: Sets, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = recipe(epochs=4, progressive_sizes=((0.4, 12), (0.7, 10)))
-    epochs_before: list[int] = []
-    seen: list[int] = []
-    monkeypatch.setattr(loop, "return_freed_memory", lambda: epochs_before.append(len(seen)))
-    classifier = tiny_classifier(sets[0], config)
-    train(classifier, *sets, config, on_epoch=lambda record: seen.append(record.epoch))
-    assert epochs_before == [2, 3]
 
 
 def test_a_head_of_one_size_refuses_others(sets: Sets) -> None:

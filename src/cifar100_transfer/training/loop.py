@@ -31,7 +31,7 @@ from .checkpoint import ResumePoint, digest, identify, load_resume_point, save_r
 from .checks import check_training
 from .optimization import Optimizer
 from .processes import process_count, process_rank
-from .steps import Engine, not_finite, train_epoch, training_size
+from .steps import Engine, not_finite, train_epoch
 
 logger = logging.getLogger(__name__)
 
@@ -268,8 +268,6 @@ def _run_epoch(
 ) -> EpochRecord:
     """Train one epoch and judge its weights on the validation images and labels."""
     images, labels = validation
-    if epoch > 1 and training_size(engine.config, epoch) != training_size(engine.config, epoch - 1):
-        return_freed_memory()  # maps of another size don't fit into what the last ones left
     start = time.perf_counter()
     try:
         train_loss, train_accuracy = train_epoch(engine, epoch)
@@ -281,6 +279,7 @@ def _run_epoch(
             f"lower it, or raise training.accumulation_steps to compute batches in smaller parts"
         ) from error
     seconds = time.perf_counter() - start
+    return_freed_memory()  # validation needs other blocks than the steps
     logits = predict_logits(engine.judged, images)
     loss = float(nn.functional.cross_entropy(logits, labels))
     rate = engine.optimizer.learning_rate
