@@ -264,24 +264,24 @@ def _gpu_table() -> str:
     )
 
 
-def _spread(values: list[float]) -> str:
+def _spread(values: list[float], digits: int = 2) -> str:
     """Return the mean of some figures, with their standard deviation if there are several."""
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{deviation}"
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
 
 
 def _real_row(row: Row, records: list[dict[str, Any]]) -> str:
     models = [record["models"][row.model] for record in records]
     training, first = models[0]["training"], records[0]
     robustness = _records(f"{row.name}_robustness")
-    methods = robustness[0]["models"][row.model]["robustness"]["methods"] if robustness else {}
+    methods = [record["models"][row.model]["robustness"]["methods"] for record in robustness]
     cells = [
         row.title,
         row.report or DASH,
         row.public or DASH,
         f"**{_test_accuracy([model['metrics'] for model in models])}**",
         f"{100 * models[0]['metrics']['test_top5_accuracy']:.1f}",
-        *(_corrupted(methods.get(method)) for method in ("plain", "batch_norm")),
+        *(_corrupted(methods, method) for method in ("plain", "batch_norm")),
         f"{training['epochs']} epochs, {training['images_per_second']:,.0f} images/s",
         f"{first['wall_seconds'] / 60:.1f} min, {first['peak_memory_gb']:.1f} GB",
     ]
@@ -297,8 +297,14 @@ def _test_accuracy(metrics: list[dict[str, float]]) -> str:
     return f"{mean} ({low:.1f} to {high:.1f})"
 
 
-def _corrupted(method: dict[str, Any] | None) -> str:
-    return f"{100 * method['test']['mean_corruption_accuracy']:.1f}" if method else DASH
+def _corrupted(seeds: list[dict[str, Any]], method: str) -> str:
+    """Return the accuracy of a method on corrupted test images, over the seeds that measured it."""
+    values = [
+        100 * methods[method]["test"]["mean_corruption_accuracy"]
+        for methods in seeds
+        if method in methods
+    ]
+    return _spread(values, 1) if values else DASH
 
 
 def _records(name: str) -> list[dict[str, Any]]:
