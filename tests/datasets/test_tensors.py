@@ -59,11 +59,19 @@ def test_published_weights_are_read_and_never_written(monkeypatch: pytest.Monkey
         return {name: torch.ones(1)}
 
     monkeypatch.setattr("cifar100_transfer.data.pretrained.published_weights", published)
-    dataset = PublishedWeightsDataset(weights="A.B", metadata={"layer": "x"})
-    assert list(dataset.load()) == ["A.B"]
-    assert "A.B" in str(dataset)
+    dataset = PublishedWeightsDataset(weights="A_Weights.B", metadata={"layer": "x"})
+    assert list(dataset.load()) == ["A_Weights.B"]
+    assert "A_Weights.B" in str(dataset)
     with pytest.raises(DatasetError, match="can't be saved"):
         dataset.save({})
+
+
+def test_a_file_may_stand_for_published_weights(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / "weights.pth")
+    dataset = PublishedWeightsDataset(weights=str(tmp_path / "weights.pth"))
+    assert torch.equal(dataset.load()["weight"], torch.ones(2))
+    with pytest.raises(DatasetError, match=r"none\.pth do not exist: name another file"):
+        PublishedWeightsDataset(weights=str(tmp_path / "none.pth")).load()
 
 
 def test_unknown_names_are_attribute_errors() -> None:

@@ -1,5 +1,6 @@
 """Artifacts for machines: image sets, classifiers, predictions and pretrained weights."""
 
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,6 +12,8 @@ from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, load_classifier, save_classifier
 
 from .base import ArtifactDataset
+
+_PUBLISHED = re.compile(r"\w+_Weights\.\w+")
 
 
 class ImageSetDataset(ArtifactDataset[ImageSet]):
@@ -62,10 +65,11 @@ class WeightsDataset(ArtifactDataset[dict[str, torch.Tensor]]):
 
 
 class PublishedWeightsDataset(AbstractDataset[NoReturn, dict[str, torch.Tensor]]):
-    """Weights that torchvision publishes, fetched once into torch's cache.
+    """Weights that torchvision publishes, fetched once into torch's cache, or those in a file.
 
     Args:
-        weights: torchvision's name, such as `ResNet50_Weights.IMAGENET1K_V1`.
+        weights: torchvision's name, such as `ResNet50_Weights.IMAGENET1K_V1`, or a file that
+            `WeightsDataset` reads.
         metadata: free entries of the catalog, read by kedro-viz.
     """
 
@@ -75,7 +79,9 @@ class PublishedWeightsDataset(AbstractDataset[NoReturn, dict[str, torch.Tensor]]
 
     def load(self) -> dict[str, torch.Tensor]:
         """Return the state dict."""
-        return pretrained.published_weights(self._weights)
+        if _PUBLISHED.fullmatch(self._weights):
+            return pretrained.published_weights(self._weights)
+        return pretrained.read_weights(Path(self._weights))
 
     def save(self, data: NoReturn) -> None:
         """Refuse: published weights are an input."""
