@@ -32,6 +32,7 @@ from typing import Any
 import torch
 from machine import command_line, describe_machine
 from omegaconf import OmegaConf
+from report_tables import spread
 
 from cifar100_transfer.config import ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet, channel_statistics, stratified_split
@@ -386,11 +387,10 @@ def table(record: dict[str, Any]) -> str:
     """Return the figures of one recipe as a Markdown table."""
     rows = ["| | clean | corrupted |", "| --- | --- | --- |"]
     for method in METHODS:
-        cells = []
-        for kind in ("clean", "corrupted"):
-            values = [100 * member[method][kind] for member in record["members"]]
-            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.2f}{spread}")
+        cells = [
+            spread([100 * member[method][kind] for member in record["members"]])
+            for kind in ("clean", "corrupted")
+        ]
         rows.append(f"| {method}, {len(record['seeds'])} seeds | {' | '.join(cells)} |")
     for method in METHODS if record["ensemble"] else ():
         figures = record["ensemble"][method]

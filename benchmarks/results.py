@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from machine import describe_machine, public_command
+from report_tables import fill, spread
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -142,14 +143,10 @@ def tables() -> None:
     README.write_text(with_tables(README.read_text()))
 
 
-def with_tables(text: str) -> str:
+def with_tables(page: str) -> str:
     """Return a page with the stored figures between its markers."""
-    makers = {"demo": _demo_table, "real": _real_table, "gpu": _gpu_table}
-    for marker, make in makers.items():
-        begin, end = f"<!-- {marker}: benchmarks/results.py -->", f"<!-- /{marker} -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{make()}\n{end}{rest.split(end)[1]}"
-    return text
+    made = {"demo": _demo_table(), "real": _real_table(), "gpu": _gpu_table()}
+    return fill(page, "results.py", made)
 
 
 def _demo_table() -> str:
@@ -210,53 +207,19 @@ def _gpu_table() -> str:
         for record in _read(RESULTS / "champion.json").values()
         if record["track"] == "open" and record["ensemble"]
     ][-1]
-    members, seeds = champion["members"], len(champion["seeds"])
-    seconds = [training["wall_seconds"] for training in champion["trainings"]]
-    epochs = champion["recipe"]["training"]["epochs"]
-    lines = [
-        "| model | clean | corrupted | adapted | training |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    titles = {"": ("plain", "batch_norm"), ", mean over six views": ("tta", "batch_norm_tta")}
-    cost = f"{epochs} epochs, {statistics.mean(seconds):.0f} s each"
-    total = f"{seeds} of them, {sum(seconds) / 60:.1f} min"
-    for name, judged, spent in (
-        (f"`champion` ({seeds} seeds)", members, cost),
-        (f"Ensemble of these {seeds}", [champion["ensemble"]], total),
-    ):
-        for views, (plain, adapted) in titles.items():
-            cells = [
-                _spread([100 * one[method][kind] for one in judged])
-                for method, kind in (
-                    (plain, "clean"),
-                    (plain, "corrupted"),
-                    (adapted, "corrupted"),
-                )
-            ]
-            lines.append(f"| {name}{views} | {' | '.join(cells)} | {spent} |")
     race = _read(RESULTS / "time_to_75.json")
-    mean = race["summary"]
-    times = {
-        "plain": mean["mean_seconds"],
-        "views": statistics.mean(run["seconds"] + run["views_seconds"] for run in race["runs"]),
-    }
-    for way, title in (("plain", ""), ("views", ", mean over six views, its time included")):
-        accuracy = _spread([100 * run[f"{way}_accuracy"] for run in race["runs"]])
-        lines.append(
-            f"| `express`, {race['recipe']['training']['epochs']} epochs ({mean['runs']} seeds)"
-            f"{title} | {accuracy} | {DASH} | {DASH} | {times[way]:.1f} s in all |"
-        )
-    images = champion["images"]
+    machine, images = champion["machine"], champion["images"]
     return "\n".join(
         [
-            *lines,
+            "| model | clean | corrupted | adapted | training |",
+            "| --- | --- | --- | --- | --- |",
+            *_champion_rows(champion),
+            *_race_rows(race),
             "",
-            f"On one {champion['machine']['gpu']}, torch {champion['machine']['torch']}, in "
-            "percent, mean ± standard deviation over the seeds. *Clean*: all "
-            f"{images['clean']:,} test images; *corrupted* and *adapted*: as above, of "
-            f"{images['distorted']:,} test images, after training on other images under the same "
-            "nineteen corruptions (track `open`). "
-            "Commands:",
+            f"On one {machine['gpu']}, torch {machine['torch']}, in percent, mean ± standard "
+            f"deviation over the seeds. *Clean*: all {images['clean']:,} test images; *corrupted* "
+            f"and *adapted*: as above, of {images['distorted']:,} test images, after training on "
+            "other images under the same nineteen corruptions (track `open`). Commands:",
             "",
             f"- `{champion['command']}` ({champion['date']})",
             f"- `{race['command']}`",
@@ -264,10 +227,49 @@ def _gpu_table() -> str:
     )
 
 
-def _spread(values: list[float], digits: int = 2) -> str:
-    """Return the mean of some figures, with their standard deviation if there are several."""
-    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{deviation}"
+def _champion_rows(record: dict[str, Any]) -> list[str]:
+    seconds = [training["wall_seconds"] for training in record["trainings"]]
+    seeds = len(seconds)
+    cost = f"{record['recipe']['training']['epochs']} epochs, {statistics.mean(seconds):.0f} s each"
+    rows = []
+    for name, judged, spent in (
+        (f"`champion` ({seeds} seeds)", record["members"], cost),
+        (
+            f"Ensemble of these {seeds}",
+            [record["ensemble"]],
+            f"{seeds} of them, {sum(seconds) / 60:.1f} min",
+        ),
+    ):
+        for views, plain, adapted in (
+            ("", "plain", "batch_norm"),
+            (", mean over six views", "tta", "batch_norm_tta"),
+        ):
+            figures = [(plain, "clean"), (plain, "corrupted"), (adapted, "corrupted")]
+            cells = [
+                spread([100 * one[method][kind] for one in judged]) for method, kind in figures
+            ]
+            rows.append(f"| {name}{views} | {' | '.join(cells)} | {spent} |")
+    return rows
+
+
+def _race_rows(record: dict[str, Any]) -> list[str]:
+    summary, epochs = record["summary"], record["recipe"]["training"]["epochs"]
+    training = summary["mean_seconds"]
+    rows = []
+    for way, title, seconds in (
+        ("plain", "", training),
+        (
+            "views",
+            ", mean over six views, its time included",
+            training + summary["mean_views_seconds"],
+        ),
+    ):
+        accuracy = spread([100 * run[f"{way}_accuracy"] for run in record["runs"]])
+        rows.append(
+            f"| `express`, {epochs} epochs ({summary['runs']} seeds){title} "
+            f"| {accuracy} | {DASH} | {DASH} | {seconds:.1f} s in all |"
+        )
+    return rows
 
 
 def _real_row(row: Row, records: list[dict[str, Any]]) -> str:
@@ -290,9 +292,9 @@ def _real_row(row: Row, records: list[dict[str, Any]]) -> str:
 
 def _test_accuracy(metrics: list[dict[str, float]]) -> str:
     accuracies = [100 * values["test_accuracy"] for values in metrics]
-    mean = f"{statistics.mean(accuracies):.2f}"
+    mean = spread(accuracies)
     if len(accuracies) > 1:
-        return f"{mean} ± {statistics.stdev(accuracies):.2f} ({len(accuracies)} seeds)"
+        return f"{mean} ({len(accuracies)} seeds)"
     low, high = (100 * metrics[0][f"test_accuracy_{side}"] for side in ("low", "high"))
     return f"{mean} ({low:.1f} to {high:.1f})"
 
@@ -304,7 +306,7 @@ def _corrupted(seeds: list[dict[str, Any]], method: str) -> str:
         for methods in seeds
         if method in methods
     ]
-    return _spread(values, 1) if values else DASH
+    return spread(values, 1) if values else DASH
 
 
 def _records(name: str) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ table of docs/robustness.md.
 
 import argparse
 import json
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from champion import read_recipe
 from machine import command_line, describe_machine
+from report_tables import spread
 
 from cifar100_transfer.data import ImageSet, channel_statistics, stratified_split
 from cifar100_transfer.data.cifar100 import read_cifar100
@@ -98,14 +98,9 @@ def summary(runs: list[dict[str, Any]]) -> str:
             for kind in ("clean", "corrupted")
         ]
         columns.append([run["corrupted"]["batch_norm"] - run["corrupted"]["plain"] for run in own])
-        cells = " | ".join(_mean(column) for column in columns)
+        cells = " | ".join(spread([100 * value for value in column], 1) for column in columns)
         lines.append(f"| {recipe} | {len(own)} | {cells} |")
     return "\n".join(lines)
-
-
-def _mean(values: list[float]) -> str:
-    mean = f"{100 * statistics.mean(values):.1f}"
-    return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
 
 
 def main() -> None:

@@ -31,6 +31,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from report_tables import fill
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 RESULTS = ROOT / "docs" / "results" / "faults"
@@ -160,18 +162,15 @@ def tables() -> None:
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def with_tables(text: str) -> str:
+def with_tables(page: str) -> str:
     """Return a page with the stored rows between its markers."""
-    for name, columns in (
-        ("damage", ["fault", "times", "refused", "unused", "right"]),
-        ("interruptions", ["fault", "killed", "refused", "over"]),
-        ("memory_sample", ["pipeline", "peak_gb"]),
-        ("memory_real", ["command", "peak_gb"]),
-    ):
-        begin, end = f"<!-- {name}: benchmarks/soak.py -->", f"<!-- /{name} -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{_table(name, columns)}\n{end}{rest.split(end)[1]}"
-    return text
+    columns = {
+        "damage": ["fault", "times", "refused", "unused", "right"],
+        "interruptions": ["fault", "killed", "refused", "over"],
+        "memory_sample": ["pipeline", "peak_gb"],
+        "memory_real": ["command", "peak_gb"],
+    }
+    return fill(page, "soak.py", {name: _table(name, columns[name]) for name in columns})
 
 
 def _table(name: str, columns: list[str]) -> str:

@@ -154,8 +154,7 @@ def _checksums(pipeline: Pipeline, catalog: Catalog) -> dict[str, dict[str, str]
     """Return the SHA-256 of the files of every stored input, by dataset and file name."""
     found = {}
     for name in sorted(pipeline.inputs()):
-        files = getattr(catalog.get(name), "files", None)
-        if files:
-            present = [path for path in files() if path.is_file()]
+        files = getattr(catalog.get(name), "files", list)
+        if present := [path for path in files() if path.is_file()]:
             found[name] = {path.name: file_digest(path, "sha256") for path in present}
     return found

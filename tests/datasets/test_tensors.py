@@ -62,6 +62,7 @@ def test_published_weights_are_read_and_never_written(monkeypatch: pytest.Monkey
     dataset = PublishedWeightsDataset(weights="A_Weights.B", metadata={"layer": "x"})
     assert list(dataset.load()) == ["A_Weights.B"]
     assert "A_Weights.B" in str(dataset)
+    assert dataset.files() == []
     with pytest.raises(DatasetError, match="can't be saved"):
         dataset.save({})
 
@@ -70,6 +71,7 @@ def test_a_file_may_stand_for_published_weights(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(2)}, tmp_path / "weights.pth")
     dataset = PublishedWeightsDataset(weights=str(tmp_path / "weights.pth"))
     assert torch.equal(dataset.load()["weight"], torch.ones(2))
+    assert dataset.files() == [tmp_path / "weights.pth"], "whose checksum goes into the manifest"
     with pytest.raises(DatasetError, match=r"none\.pth do not exist: name another file"):
         PublishedWeightsDataset(weights=str(tmp_path / "none.pth")).load()
 

@@ -1,6 +1,7 @@
 """Batches: an epoch is a pure function of seed and epoch, and augmentation is what it says."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -167,3 +168,35 @@ def test_batches_made_ahead_are_the_same(image_set: ImageSet, kind: str) -> None
     for found, expected in zip(ahead, batches.epoch(3, 2), strict=True):
         assert torch.equal(found[0], expected[0].cpu())
         assert torch.equal(found[1], expected[1].cpu())
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [
+        ({"cutout_size": 8}, 0.0),
+        ({"cutmix_alpha": 1.0, "mixup_alpha": 0.3, "mix_share": 0.5}, 1e-6),
+        ({"corruption_share": 0.5, "corruption_copies": 2, "corruptions": ("fog", "snow")}, 1e-6),
+        ({"policy": "trivial_augment"}, 1e-6),
+        ({"policy": "augmix"}, 1e-3),  # its posterising makes a step of a rounding
+    ],
+)
+def test_every_device_makes_the_batches_of_the_cpu(
+    device: str, options: dict[str, Any], tolerance: float
+) -> None:
+    images, config = distinct_images(60, 32, 32), AugmentationConfig(**options)
+    made, expected = (
+        collect(ResidentBatches(images, config, 25, place), seed=0, epoch=1)
+        for place in (torch.device(device), CPU)
+    )
+    for found, wanted in zip(made, expected, strict=True):
+        assert found.device.type == device
+        assert (found.cpu().double() - wanted.double()).abs().max() <= tolerance

@@ -244,6 +244,18 @@ def test_a_pair_with_a_failed_half_is_left_out() -> None:
     assert row["relative_time"] == pytest.approx((1.5 + 2.0) / 2)
 
 
+def test_screening_says_why_a_network_takes_no_image(
+    data: TrialData, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UserError("too small, whatever their size")
+
+    monkeypatch.setattr("cifar100_transfer.tuning.screening.build_classifier", refuse)
+    screening = ScreeningConfig(architectures=("simple_cnn",), training=TrainingConfig(epochs=1))
+    with pytest.raises(UserError, match="too small, whatever their size"):
+        run_screening(screening, data, url)
+
+
 def test_screening_resizes_for_networks_that_need_it_and_keeps_to_the_epochs(
     data: TrialData, url: str
 ) -> None:

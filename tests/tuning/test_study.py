@@ -1,9 +1,11 @@
 """Studies: they resume, survive kills, and several processes share them."""
 
+import gc
 import multiprocessing
 import os
 import signal
 import time
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,6 +103,29 @@ def test_memory_is_given_back_after_every_trial(
 
     run_trials(f"sqlite:///{tmp_path}/studies.db", plan, objective)
     assert events == ["trial", "given back"] * 6
+
+
+def test_a_failed_trial_leaves_nothing_in_memory(tmp_path: Path, plan: Plan) -> None:
+    class Network:
+        pass
+
+    held: list[weakref.ref[Network]] = []
+
+    def objective(trial: optuna.Trial) -> Outcome:
+        if trial.params["x"] == 2:
+            network = Network()
+            held.append(weakref.ref(network))
+            refusal = MemoryError()  # refers to this frame as soon as it is raised, and this to it
+            raise refusal
+        assert not held or held[0]() is None
+        return square(trial)
+
+    gc.disable()
+    try:
+        run_trials(f"sqlite:///{tmp_path}/studies.db", plan, objective)
+    finally:
+        gc.enable()
+    assert held
 
 
 def test_a_study_of_failures_says_why(tmp_path: Path, plan: Plan) -> None:

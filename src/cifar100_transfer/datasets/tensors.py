@@ -69,19 +69,24 @@ class PublishedWeightsDataset(AbstractDataset[NoReturn, dict[str, torch.Tensor]]
 
     Args:
         weights: torchvision's name, such as `ResNet50_Weights.IMAGENET1K_V1`, or a file that
-            `WeightsDataset` reads.
+            `WeightsDataset` reads, seen from the current folder.
         metadata: free entries of the catalog, read by kedro-viz.
     """
 
     def __init__(self, *, weights: str, metadata: dict[str, Any] | None = None) -> None:
         self._weights = weights
+        self._file = None if _PUBLISHED.fullmatch(weights) else Path(weights)
         self.metadata = metadata
 
     def load(self) -> dict[str, torch.Tensor]:
         """Return the state dict."""
-        if _PUBLISHED.fullmatch(self._weights):
+        if self._file is None:
             return pretrained.published_weights(self._weights)
-        return pretrained.read_weights(Path(self._weights))
+        return pretrained.read_weights(self._file)
+
+    def files(self) -> list[Path]:
+        """Return the file that is read, for a checksum; published names carry one."""
+        return [] if self._file is None else [self._file]
 
     def save(self, data: NoReturn) -> None:
         """Refuse: published weights are an input."""

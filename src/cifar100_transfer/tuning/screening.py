@@ -11,7 +11,7 @@ import torch
 from cifar100_transfer.config import Changes, ModelConfig, ScreeningConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import ClassifierSpec, count_flops, return_freed_memory
+from cifar100_transfer.models import ClassifierSpec, count_flops
 from cifar100_transfer.training import build_classifier
 
 from .search import outcome
@@ -77,7 +77,6 @@ def _screen(architecture: str, seed: int, screening: ScreeningConfig, data: Tria
     flops = count_flops(spec)
     if screening.seconds is not None:
         rate = _images_per_second(recipe, data, screening.seconds)
-        return_freed_memory()
         recipe, data = _spend(recipe, data, int(rate * screening.seconds))
     result = data.train(recipe)
     told = outcome(result)

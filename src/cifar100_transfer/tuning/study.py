@@ -274,15 +274,16 @@ def _undrawn(trials: list[FrozenTrial], plan: Plan) -> int:
 
 
 def _run(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Objective) -> None:
+    failed = False
     try:
         outcome = objective(trial)
     except (UserError, MemoryError, RuntimeError) as error:
         # RuntimeError is also what torch raises where memory is short, on the CPU and on a GPU.
+        failed = True
         reason = (str(error) or type(error).__name__).splitlines()[0]
         trial.set_user_attr(_REASON, reason)
         study.tell(trial, state=TrialState.FAIL)
         logger.warning("Trial %d (%s) has failed: %s", trial.number, _settings(trial), reason)
-        gc.collect()  # what the error's traceback holds; costs more than a small trial
     else:
         trial.set_user_attr("validation_accuracy", outcome.validation_accuracy)
         for name, value in outcome.figures.items():
@@ -292,6 +293,10 @@ def _run(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Object
         else:
             study.tell(trial, outcome.validation_accuracy)
         _log_progress(study, plan, trial, outcome)
+    if failed:
+        # What the error's traceback held, which can be had only after its clause; always, it would
+        # cost more than a small trial.
+        gc.collect()
     _return_memory()
 
 

@@ -1,0 +1,25 @@
+"""Measured figures as they stand in pages: tables between markers, and means with their spread."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+
+def fill(page: str, script: str, tables: Mapping[str, str]) -> str:
+    """Return a page with other tables between its markers.
+
+    Args:
+        page: holds `<!-- NAME: benchmarks/SCRIPT -->` and `<!-- /NAME -->` for each table.
+        script: that made the tables.
+        tables: Markdown by name.
+    """
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}: benchmarks/{script} -->", f"<!-- /{name} -->"
+        before, rest = page.split(begin)
+        page = f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}"
+    return page
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Return the mean of some figures, with their standard deviation if there are several."""
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
