@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def fill(page: str, script: str, tables: Mapping[str, str]) -> str:
@@ -23,3 +24,20 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     """Return the mean of some figures, with their standard deviation if there are several."""
     deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.{digits}f}{deviation}"
+
+
+def throughput_table(result: Mapping[str, Any]) -> str:
+    """Return what throughput.py measured of one model.
+
+    Args:
+        result: `model`, `batch_size`, and `contestants` by name.
+    """
+    title = f"{result['model']}, batch {result['batch_size']}"
+    rows = [
+        f"| {title} | images/s | slowest | fastest | ours is |",
+        "| --- | --: | --: | --: | --: |",
+    ]
+    for name, row in result["contestants"].items():
+        rates = [f"{row[key]:,.0f}" for key in ("images_per_second", "slowest", "fastest")]
+        rows.append(f"| {name} | {' | '.join(rates)} | {row['ours_over_this']} times |")
+    return "\n".join(rows)

@@ -7,7 +7,8 @@
 `run` runs `kedro run` with the arguments after the name, and stores what came out in
 docs/results/runs/NAME.json: every model's metrics, history, training summary and accuracy on
 corrupted images, as far as the run made them; wall time, peak memory, machine and versions.
-`tables` writes those figures into README.md, and those that champion.py and time_to_75.py stored.
+`tables` writes those figures into README.md, with those that champion.py and time_to_75.py stored,
+and what throughput.py stored into docs/throughput.md.
 """
 
 import argparse
@@ -22,11 +23,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from champion import read_recipe
 from machine import describe_machine, public_command
-from report_tables import fill, spread
+from report_tables import fill, spread, throughput_table
+
+from cifar100_transfer.nested import leaves
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results"
 RUNS = RESULTS / "runs"
 
@@ -139,14 +142,30 @@ def _read(file: Path) -> Any:
 
 
 def tables() -> None:
-    """Write the stored figures into README.md."""
-    README.write_text(with_tables(README.read_text()))
+    """Write the stored figures into the pages."""
+    for name in PAGES:
+        page = ROOT / name
+        page.write_text(with_tables(page.read_text(), name))
 
 
-def with_tables(page: str) -> str:
-    """Return a page with the stored figures between its markers."""
-    made = {"demo": _demo_table(), "real": _real_table(), "gpu": _gpu_table()}
-    return fill(page, "results.py", made)
+def with_tables(text: str, page: str = "README.md") -> str:
+    """Return the text of one of the pages with the stored figures between its markers."""
+    return fill(text, "results.py", PAGES[page]())
+
+
+def _readme_tables() -> dict[str, str]:
+    return {"demo": _demo_table(), "real": _real_table(), "gpu": _gpu_table()}
+
+
+def _throughput_tables() -> dict[str, str]:
+    found = {}
+    for name in ("throughput_simple_cnn", "throughput_resnet50", "throughput_gpu"):
+        for result in _read(RESULTS / f"{name}.json")["results"]:
+            found[f"{name} {result['model']}"] = throughput_table(result)
+    return found
+
+
+PAGES = {"README.md": _readme_tables, "docs/throughput.md": _throughput_tables}
 
 
 def _demo_table() -> str:
@@ -202,26 +221,25 @@ def _real_table() -> str:
 
 
 def _gpu_table() -> str:
-    champion = [
-        record
-        for record in _read(RESULTS / "champion.json").values()
-        if record["track"] == "open" and record["ensemble"]
-    ][-1]
+    champions = [
+        record for record in _read(RESULTS / "champion.json").values() if record["track"] == "open"
+    ]
     race = _read(RESULTS / "time_to_75.json")
-    machine, images = champion["machine"], champion["images"]
+    machine, images = champions[0]["machine"], champions[0]["images"]
     return "\n".join(
         [
             "| model | clean | corrupted | adapted | training |",
             "| --- | --- | --- | --- | --- |",
-            *_champion_rows(champion),
+            *(row for record in champions for row in _champion_rows(record)),
             *_race_rows(race),
             "",
             f"On one {machine['gpu']}, torch {machine['torch']}, in percent, mean ± standard "
-            f"deviation over the seeds. *Clean*: all {images['clean']:,} test images; *corrupted* "
-            f"and *adapted*: as above, of {images['distorted']:,} test images, after training on "
-            "other images under the same nineteen corruptions (track `open`). Commands:",
+            f"deviation over several seeds. *Clean*: all {images['clean']:,} test images; "
+            f"*corrupted* and *adapted*: as above, of {images['distorted']:,} test images, after "
+            "training on other images under the same nineteen corruptions (track `open`). "
+            "Commands:",
             "",
-            f"- `{champion['command']}` ({champion['date']})",
+            *(f"- `{_champion_command(record)}` ({record['date']})" for record in champions),
             f"- `{race['command']}`",
         ]
     )
@@ -229,27 +247,38 @@ def _gpu_table() -> str:
 
 def _champion_rows(record: dict[str, Any]) -> list[str]:
     seconds = [training["wall_seconds"] for training in record["trainings"]]
-    seeds = len(seconds)
-    cost = f"{record['recipe']['training']['epochs']} epochs, {statistics.mean(seconds):.0f} s each"
+    seeds, mean = len(seconds), statistics.mean(seconds)
+    cost = f"{record['recipe']['training']['epochs']} epochs, {mean:.0f} s"
+    several = seeds > 1
+    title = f"`champion` ({seeds} seeds)" if several else "`champion` (1 seed)"
+    judged = [(title, record["members"], f"{cost} each" if several else cost)]
+    if record["ensemble"]:
+        spent = f"{seeds} of them, {sum(seconds) / 60:.1f} min"
+        judged.append((f"Ensemble of these {seeds}", [record["ensemble"]], spent))
     rows = []
-    for name, judged, spent in (
-        (f"`champion` ({seeds} seeds)", record["members"], cost),
-        (
-            f"Ensemble of these {seeds}",
-            [record["ensemble"]],
-            f"{seeds} of them, {sum(seconds) / 60:.1f} min",
-        ),
-    ):
+    for name, members, spent in judged:
         for views, plain, adapted in (
             ("", "plain", "batch_norm"),
             (", mean over six views", "tta", "batch_norm_tta"),
         ):
             figures = [(plain, "clean"), (plain, "corrupted"), (adapted, "corrupted")]
             cells = [
-                spread([100 * one[method][kind] for one in judged]) for method, kind in figures
+                spread([100 * one[method][kind] for one in members]) for method, kind in figures
             ]
             rows.append(f"| {name}{views} | {' | '.join(cells)} | {spent} |")
     return rows
+
+
+def _champion_command(record: dict[str, Any]) -> str:
+    """Return the command that trains by this recipe today, whatever the recipe is by now."""
+    model, training = read_recipe("base", [])
+    now = dict(leaves({"model": model.model_dump(), "training": training.model_dump(mode="json")}))
+    changed = [
+        f"{name}={value}"
+        for name, value in leaves(record["recipe"])
+        if name != "training.seed" and now[name] != value
+    ]
+    return " ".join([record["command"], *(["--set", *changed] if changed else [])])
 
 
 def _race_rows(record: dict[str, Any]) -> list[str]:

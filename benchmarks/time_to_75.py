@@ -105,7 +105,6 @@ def main() -> None:
     else:
         official, test_set = read_cifar100(chosen.data)
         sets = (*stratified_split(official, VALIDATION_SHARE, 0), test_set)
-    torch.backends.cudnn.benchmark = True  # few shapes, each used hundreds of times
     try:
         model, training = read_recipe(chosen.env, changes, "express")
         device = choose_device(chosen.device)

@@ -70,6 +70,11 @@ class ComputeConfig(Settings):
         False,
         description="Train through torch.compile. Needs a C++ compiler.",
     )
+    cuda_graphs: bool = Field(
+        True,
+        description="On one CUDA GPU, record the passes of a step and replay them: the same "
+        "results, and quicker where the network is small.",
+    )
 
 
 class ModelConfig(Settings):

@@ -24,6 +24,7 @@ from .checkpoint import stored_identity
 from .checks import check_training
 from .loop import compiled, identify_training
 from .optimization import Optimizer
+from .recording import StepRecorder
 from .steps import Engine, train_epoch
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def choose_batch_size(
     devices: int = 1,
     precision: torch.dtype = torch.float32,
     compile_network: bool = False,
+    cuda_graphs: bool = True,
 ) -> TrainingConfig:
     """Replace `batch_size: auto` by the smallest size that trains nearly as fast as any.
 
@@ -72,6 +74,7 @@ def choose_batch_size(
         devices: as for `train_on_devices`.
         precision: as for `train`.
         compile_network: as for `train`; every size is compiled, which takes its time.
+        cuda_graphs: as for `train`.
 
     Returns:
         The recipe with a number.
@@ -94,12 +97,11 @@ def choose_batch_size(
         if size := _interrupted_size(stored, wanted):
             logger.info("training.batch_size=auto is %d, as in the interrupted run", size)
             return _with_size(config, size)
+    how = precision, compile_network, cuda_graphs
     rates: dict[int, list[float]] = {}
     for number in range(ROUNDS):
         for size in candidates if number == 0 else list(rates):
-            rate = images_per_second(
-                classifier, train_set, _with_size(config, size), device, precision, compile_network
-            )
+            rate = images_per_second(classifier, train_set, _with_size(config, size), device, *how)
             if rate is None:
                 rates = {smaller: rates[smaller] for smaller in rates if smaller < size}
                 break  # larger ones need more
@@ -135,6 +137,7 @@ def images_per_second(
     device: torch.device,
     precision: torch.dtype,
     compile_network: bool,
+    cuda_graphs: bool,
 ) -> float | None:
     """Measure the rate of training steps by a recipe; None: they need too much memory.
 
@@ -142,7 +145,9 @@ def images_per_second(
     """
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            return _measure(classifier, train_set, config, device, precision, compile_network)
+            return _measure(
+                classifier, train_set, config, device, precision, compile_network, cuda_graphs
+            )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -163,6 +168,7 @@ def _measure(
     device: torch.device,
     precision: torch.dtype,
     compile_network: bool,
+    cuda_graphs: bool,
 ) -> float:
     size = config.images_per_step
     wanted = max(PROBE_BATCHES * size, PROBE_IMAGES)
@@ -172,6 +178,7 @@ def _measure(
     config = config.model_copy(update={"optimizer": optimizer})
     trained = copy.deepcopy(classifier).to(device)
     network = compiled(trained) if compile_network else trained
+    recorder = StepRecorder.of(trained.network, device, cuda_graphs)
 
     def engine(images: int) -> Engine:
         return Engine(
@@ -184,11 +191,12 @@ def _measure(
             average=Average.of(trained, config.averaging),
             config=config,
             precision=precision,
+            recorder=recorder,
         )
 
     # The last epoch: nothing is frozen or made smaller for a start any more. The first batch also
-    # pays for what is made once.
-    train_epoch(engine(size), config.epochs)
+    # pays for what is made once, and the second is recorded if any is.
+    train_epoch(engine(min(2 * size, count) if recorder else size), config.epochs)
     measured = engine(count)
     start = time.perf_counter()
     train_epoch(measured, config.epochs)

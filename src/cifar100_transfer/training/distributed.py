@@ -33,6 +33,7 @@ def train_on_devices(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     precision: torch.dtype = torch.float32,
     compile_network: bool = False,
+    cuda_graphs: bool = True,
 ) -> TrainingResult:
     """Train as `train` does, with every batch shared out over several devices.
 
@@ -50,11 +51,16 @@ def train_on_devices(
         on_epoch: as for `train`; with several devices, called for all epochs at the end.
         precision: as for `train`.
         compile_network: as for `train`.
+        cuda_graphs: as for `train`; several devices compute their steps unrecorded.
 
     Raises:
         UserError: there are not enough devices, or what `train` raises.
     """
-    options: dict[str, Any] = {"precision": precision, "compile_network": compile_network}
+    options: dict[str, Any] = {
+        "precision": precision,
+        "compile_network": compile_network,
+        "cuda_graphs": cuda_graphs,
+    }
     if devices == 1:
         sets = train_set, validation_set
         return train(classifier, *sets, config, device, resume_folder, on_epoch, **options)

@@ -31,6 +31,7 @@ from .checkpoint import ResumePoint, digest, identify, load_resume_point, save_r
 from .checks import check_training
 from .optimization import Optimizer
 from .processes import process_count, process_rank
+from .recording import StepRecorder
 from .steps import Engine, not_finite, train_epoch
 
 logger = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ def train(
     precision: torch.dtype = torch.float32,
     compile_network: bool = False,
     resume_every: int = 1,
+    cuda_graphs: bool = True,
 ) -> TrainingResult:
     """Train a classifier and keep the weights of its best validation epoch.
 
@@ -133,6 +135,8 @@ def train(
         compile_network: whether steps go through `torch.compile`.
         resume_every: epochs from one resume point to the next; there is one after the last. Storing
             a large network can take longer than a GPU takes for some steps.
+        cuda_graphs: whether a CUDA GPU may record the passes of a step and replay them, which
+            changes no result.
 
     Returns:
         The classifier with its best weights, and one record an epoch.
@@ -152,6 +156,7 @@ def train(
         average=Average.of(classifier, config.averaging),
         config=config,
         precision=precision,
+        recorder=StepRecorder.of(classifier.network, device, cuda_graphs),
     )
     validation = validation_set.images.to(device), validation_set.labels.to(device)
     history: list[EpochRecord] = []

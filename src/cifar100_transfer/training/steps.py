@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from .processes import (
     take_from_first,
     without_averaging,
 )
+from .recording import StepRecorder
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Engine:
         average: of the classifier's weights, if the recipe asks for one.
         config: the recipe.
         precision: of forward and backward passes.
+        recorder: of these passes, where they are recorded.
     """
 
     classifier: Classifier
@@ -48,6 +51,7 @@ class Engine:
     average: Average | None
     config: TrainingConfig
     precision: torch.dtype
+    recorder: StepRecorder | None = None
 
     @property
     def judged(self) -> Classifier:
@@ -72,7 +76,8 @@ def train_epoch(engine: Engine, epoch: int) -> tuple[float, float]:
     # Dropout draws from the global generators; seeding them keeps the epoch a pure function. The
     # seeds of further processes lie beyond those of the epochs.
     torch.manual_seed(epoch_seed(config.seed, epoch + process_rank() * config.epochs))
-    _set_mode(engine.classifier, frozen=epoch <= config.frozen_epochs)
+    frozen = epoch <= config.frozen_epochs
+    _set_mode(engine.classifier, frozen)
     network = parallel(engine.network)  # anew: it must know what is frozen
     size = training_size(config, epoch)
     device = engine.classifier.mean.device
@@ -83,11 +88,16 @@ def train_epoch(engine: Engine, epoch: int) -> tuple[float, float]:
     for index, (images, targets) in enumerate(made):
         optimizer.set_learning_rate(_rate_factor(config, epoch, index, len(batches)))
         optimizer.zero_grad()
-        loss, right = _add_gradients(engine, network, images, targets, size)
+        passes = partial(_add_gradients, engine, network, size=size)
+        # The epoch's last batch, if it is a smaller one, comes too rarely to be recorded.
+        if engine.recorder and len(targets) == config.images_per_step:
+            loss, right = engine.recorder(passes, images, targets, (size, frozen))
+        else:
+            loss, right = passes(images, targets)
         if config.optimizer.sam_radius:
             with ascended(engine.classifier.network, config.optimizer.sam_radius):
                 optimizer.zero_grad()
-                _add_gradients(engine, network, images, targets, size)
+                passes(images, targets)
         optimizer.step()
         if engine.average and config.averaging.name == "ema":
             engine.average.update(engine.classifier)

@@ -60,6 +60,7 @@ def train_classifier(
             compute.devices,
             precision,
             compute.compile,
+            compute.cuda_graphs,
         )
         classifier = build(training)  # its recipe names the number
     track = epoch_listener()
@@ -80,6 +81,7 @@ def train_classifier(
         on_epoch=watch,
         precision=precision,
         compile_network=compute.compile,
+        cuda_graphs=compute.cuda_graphs,
     )
     history = pd.DataFrame([asdict(record) for record in result.history])
     summary = {
