@@ -1,9 +1,11 @@
 """A resume point is used by the same training alone, and only if it is whole."""
 
+import copy
 import hashlib
 import io
 import logging
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -53,6 +55,34 @@ def test_a_resume_point_comes_back(
     assert plain(asdict(loaded)) == plain(asdict(stored))
     file = tmp_path / "new" / "resume.pt"
     assert caplog.messages == [f"Going on after epoch 2 of an interrupted run ({file})"]
+
+
+def test_storing_copies_no_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies of a large network's weights and optimiser would be the peak of a whole training."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a copy")
+
+    monkeypatch.setattr(copy, "deepcopy", refuse)
+    save_resume_point(tmp_path, point())
+    monkeypatch.undo()
+    assert load_resume_point(tmp_path, IDENTITY) is not None
+
+
+def test_a_full_disk_is_said_and_the_older_point_stays(tmp_path: Path) -> None:
+    save_resume_point(tmp_path, point(1))
+    larger = replace(point(2), weights={"weight": torch.zeros(100_000)})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_resume_point(tmp_path, larger)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    loaded = load_resume_point(tmp_path, IDENTITY)
+    assert loaded is not None
+    assert loaded.epoch == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["resume.pt"]
 
 
 def test_there_is_one_and_it_is_the_newest(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import io
 import json
 import logging
 import pickle
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -71,12 +71,43 @@ def save_resume_point(folder: Path, point: ResumePoint) -> None:
 
     The file begins with the SHA-256 of the rest: torch reads altered weights without a word.
     """
-    buffer = io.BytesIO()
-    torch.save({"version": _VERSION, **asdict(point)}, buffer)
-    content = buffer.getbuffer()
     with atomic_path(folder / _FILE) as temporary, temporary.open("wb") as file:
-        file.write(hashlib.sha256(content).digest())
-        file.write(content)
+        file.write(bytes(hashlib.sha256().digest_size))
+        written = _Digested(file)
+        # Not `asdict`, which would copy every tensor first.
+        torch.save({"version": _VERSION, **vars(point)}, cast(BinaryIO, written))
+        file.seek(0)
+        file.write(written.digest())
+
+
+class _Digested:
+    """A file that torch can save to, which knows the digest of what was written.
+
+    Nothing of the size of the content is held in memory. A full disk is an error at the end, as
+    torch's writer would say something else.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._sha = hashlib.sha256()
+        self._error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        if self._error is None:
+            try:
+                self._file.write(content)
+            except OSError as error:
+                self._error = error
+            self._sha.update(content)
+        return len(content)
+
+    def flush(self) -> None:
+        pass
+
+    def digest(self) -> bytes:
+        if self._error:
+            raise self._error
+        return self._sha.digest()
 
 
 def load_resume_point(folder: Path, identity: dict[str, Any]) -> ResumePoint | None:
