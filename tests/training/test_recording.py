@@ -160,11 +160,29 @@ def test_a_training_hands_whole_batches_over_with_size_and_frozenness(
     images = make_image_set(classes=6, per_class=6, size=8)
     config = recipe(epochs=3, frozen_epochs=1, progressive_sizes=((0.5, 10),))
     plain = train(tiny_classifier(images, config), images, images, config)
-    monkeypatch.setattr(StepRecorder, "of", lambda *_: call)
+    monkeypatch.setattr(StepRecorder, "of", lambda *_, **__: call)
     recorded = train(tiny_classifier(images, config), images, images, config)
     size = (10, 10)
     assert seen == [(16, (size, True))] * 2 + [(16, (size, False))] * 2 + [(16, (None, False))] * 2
     assert results(recorded) == results(plain)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, True), ({"cuda_graphs": False}, False), ({"compile_network": True}, False)],
+)
+def test_steps_are_recorded_unless_refused_or_compiled(
+    make_image_set: Callable[..., ImageSet],
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, bool],
+    expected: bool,
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(StepRecorder, "of", lambda *_, wanted: asked.append(wanted))
+    monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+    images, config = make_image_set(classes=6, per_class=3, size=8), recipe(epochs=1)
+    train(tiny_classifier(images, config), images, images, config, **options)
+    assert asked == [expected]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

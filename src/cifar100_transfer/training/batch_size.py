@@ -178,7 +178,7 @@ def _measure(
     config = config.model_copy(update={"optimizer": optimizer})
     trained = copy.deepcopy(classifier).to(device)
     network = compiled(trained) if compile_network else trained
-    recorder = StepRecorder.of(trained.network, device, cuda_graphs)
+    recorder = StepRecorder.of(trained.network, device, wanted=cuda_graphs and not compile_network)
 
     def engine(images: int) -> Engine:
         return Engine(

@@ -136,7 +136,7 @@ def train(
         resume_every: epochs from one resume point to the next; there is one after the last. Storing
             a large network can take longer than a GPU takes for some steps.
         cuda_graphs: whether a CUDA GPU may record the passes of a step and replay them, which
-            changes no result.
+            changes no result. Compiled steps are not recorded.
 
     Returns:
         The classifier with its best weights, and one record an epoch.
@@ -156,7 +156,9 @@ def train(
         average=Average.of(classifier, config.averaging),
         config=config,
         precision=precision,
-        recorder=StepRecorder.of(classifier.network, device, cuda_graphs),
+        recorder=StepRecorder.of(
+            classifier.network, device, wanted=cuda_graphs and not compile_network
+        ),
     )
     validation = validation_set.images.to(device), validation_set.labels.to(device)
     history: list[EpochRecord] = []
