@@ -96,13 +96,15 @@ def test_the_first_step_of_a_kind_is_computed_and_the_others_replayed(
 ) -> None:
     passes = Passes(recording)
     recorder = StepRecorder([passes.weight], CPU)
-    for value in (1.0, 2.0, 3.0):
+    batches = {value: batch(value) for value in (1.0, 2.0, 3.0)}
+    for value, made in batches.items():
         passes.weight.grad = None
-        loss, right = recorder(passes, *batch(value), "a")
+        loss, right = recorder(passes, *made, "a")
         assert (float(loss), int(right)) == (2 * value, 4 * value)
         assert passes.weight.grad is not None
         assert float(passes.weight.grad) == value
     assert passes.computed == 1
+    assert all(bool((images == value).all()) for value, (images, _) in batches.items())
 
 
 @pytest.mark.parametrize(
@@ -142,10 +144,15 @@ def test_what_cannot_be_recorded_is_computed(
     ]
 
 
-def test_nothing_is_recorded_on_a_cpu_or_where_it_is_not_wanted() -> None:
-    network = torch.nn.Linear(1, 1)
+def test_only_one_process_on_a_gpu_records_and_only_if_wanted(
+    recording: list[Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, gpu = torch.nn.Linear(1, 1), torch.device("cuda")
+    assert StepRecorder.of(network, gpu) is not None
     assert StepRecorder.of(network, CPU) is None
-    assert StepRecorder.of(network, torch.device("cuda"), wanted=False) is None
+    assert StepRecorder.of(network, gpu, wanted=False) is None
+    monkeypatch.setattr("cifar100_transfer.training.recording.process_count", lambda: 2)
+    assert StepRecorder.of(network, gpu) is None
 
 
 def test_a_training_hands_whole_batches_over_with_size_and_frozenness(
