@@ -122,6 +122,7 @@ def main() -> None:
         sys.exit(str(error))
     record = {
         "command": command_line(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": describe_machine(),
         "device": str(device),
         "recipe": {"model": model.model_dump(), "training": training.model_dump(mode="json")},

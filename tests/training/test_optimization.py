@@ -261,3 +261,21 @@ def test_state_goes_back_and_forth() -> None:
                 second.step()
         for parameter, other in zip(network.parameters(), twin.parameters(), strict=True):
             assert torch.equal(parameter, other), name
+
+
+def test_gradients_keep_their_memory_and_frozen_parameters_get_none() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    optimizer = Optimizer(network, OptimizerConfig(name="adamw", weight_decay=0.1))
+    network[0].requires_grad_(False)
+    before = [parameter.detach().clone() for parameter in network[0].parameters()]
+    places = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        network(torch.ones(1, 2)).sum().backward()
+        places.append([parameter.grad.data_ptr() for parameter in network[1].parameters()])
+        assert network[1].bias.grad.tolist() == [1.0, 1.0]  # of this pass alone
+        optimizer.step()
+    assert places[0] == places[1]
+    for parameter, values in zip(network[0].parameters(), before, strict=True):
+        assert parameter.grad is None
+        assert torch.equal(parameter, values)

@@ -41,9 +41,18 @@ class Optimizer:
                 group["lr"] = self.learning_rate * group["scale"]
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Forget all gradients.
+
+        On a CPU they keep their memory. Taken anew in every backward pass it would lie among the
+        activations that are freed there, and leave gaps too small for those of the next step.
+        """
         for parameter in self._parameters:
-            parameter.grad = None
+            if parameter.device.type != "cpu" or not parameter.requires_grad:
+                parameter.grad = None
+            elif parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            else:
+                parameter.grad.zero_()
 
     def step(self) -> None:
         """Clip the gradients if asked to, and step along them."""
