@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py damage [--mutations 1000] [--seed 0]
     python benchmarks/soak.py interrupt [--seconds 600] [--seed 0] [--pipelines ...]
-    python benchmarks/soak.py memory --raw-data DIR [--matching TEXT]
+    python benchmarks/soak.py memory --raw-data DIR [--weights FILE] [--matching TEXT]
     python benchmarks/soak.py tables
 
 `damage` damages files of every kind. `interrupt` kills every registered pipeline at random moments
@@ -67,12 +67,18 @@ MEASURED = (
     ("--pipelines=robustness --namespaces=simple_cnn", "robustness.images=200"),
     ("--pipelines=comparison", ""),
     ("--pipelines=export", "model=simple_cnn"),
+    ("--pipelines=prediction", "model=simple_cnn,images=docs/images/sample_grid.png"),
     ("--pipelines=tuning --namespaces=simple_cnn --env=quick", ""),
+    ("--pipelines=ablation --namespaces=simple_cnn --env=quick", ""),
     ("--pipelines=screening --env=quick", ""),
+    ("--pipelines=pretraining", ""),
+    ("--pipelines=transfer", "weights=FILE,transfer.training.epochs=1"),
+    ("--pipelines=ensemble_robustness", "robustness.images=200"),  # after `transfer`
     ("--pipelines=express", EXPRESS),
     ("--pipelines=express", f"compute.precision=auto,{EXPRESS}"),
     ("--pipelines=express --env=express_robust", f"compute.precision=auto,{EXPRESS}"),
 )
+NEEDING_WEIGHTS = ("--pipelines=transfer", "--pipelines=ensemble_robustness")
 # What other pipelines start from.
 BEFORE = ("__default__", "submission")
 SKIPPED = ("__default__",)  # it is the models' pipelines and the comparison
@@ -133,8 +139,11 @@ def interrupt(seconds: float, seed: int, names: list[str]) -> None:
                     return
 
 
-def memory(raw_data: Path, matching: str) -> None:
-    """Measure the peak memory of those commands, on the official images, that contain a text."""
+def memory(raw_data: Path, weights: Path | None, matching: str) -> None:
+    """Measure the peak memory of those commands, on the official images, that contain a text.
+
+    Without pretrained weights those that need `transfer` are left out.
+    """
     path = RESULTS / "memory_real.json"
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     peaks = {row["command"]: row["peak_gb"] for row in stored}
@@ -145,9 +154,10 @@ def memory(raw_data: Path, matching: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         project = _new_project(Path(folder) / "real")
         for name, (options, parameters) in zip(shown, MEASURED, strict=True):
-            if matching not in name:
+            if matching not in name or (not weights and options in NEEDING_WEIGHTS):
                 continue
-            given = f"{parameters},raw_data={raw_data}".removeprefix(",")
+            given = parameters.replace("FILE", str(weights)).replace("docs/", f"{ROOT}/docs/")
+            given = f"{given},raw_data={raw_data}".removeprefix(",")
             command = ["kedro", "run", *options.split(), f"--params={given}"]
             status, peaks[name], output = _execute(project, command)
             print(name, status, peaks[name], flush=True)
@@ -372,6 +382,7 @@ def main() -> None:
     command.add_argument("--pipelines", nargs="*", default=[])
     command = commands.add_parser("memory")
     command.add_argument("--raw-data", type=Path, required=True)
+    command.add_argument("--weights", type=Path, help="ImageNet weights of ResNet-50")
     command.add_argument("--matching", default="")
     commands.add_parser("tables")
     arguments = parser.parse_args()
@@ -381,7 +392,8 @@ def main() -> None:
         case "interrupt":
             interrupt(arguments.seconds, arguments.seed, arguments.pipelines)
         case "memory":
-            memory(arguments.raw_data.resolve(), arguments.matching)
+            weights = arguments.weights and arguments.weights.resolve()
+            memory(arguments.raw_data.resolve(), weights, arguments.matching)
     tables()
 
 
