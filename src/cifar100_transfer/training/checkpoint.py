@@ -81,10 +81,10 @@ def save_resume_point(folder: Path, point: ResumePoint) -> None:
 
 
 class _Digested:
-    """A file that torch can save to, which knows the digest of what was written.
+    """A file that torch can save to, and the digest of what was written.
 
-    Nothing of the size of the content is held in memory. A full disk is an error at the end, as
-    torch's writer would say something else.
+    Nothing of the size of the content is held in memory. An error of the file is kept until
+    `digest`: raised within torch's writer it would come out as another.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -105,6 +105,7 @@ class _Digested:
         pass
 
     def digest(self) -> bytes:
+        """Return the SHA-256; raise the OSError of a write that failed."""
         if self._error:
             raise self._error
         return self._sha.digest()

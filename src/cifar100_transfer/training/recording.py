@@ -91,7 +91,7 @@ class StepRecorder:
             try:
                 self._recording = self._record(passes, images, targets)
             except RuntimeError as error:
-                reason = str(error).splitlines()[0]
+                reason = (str(error) or type(error).__name__).splitlines()[0]
                 logger.info("steps are not recorded as a CUDA graph: %s", reason)
                 self._possible = False
                 for parameter in self._parameters:
