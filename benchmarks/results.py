@@ -40,6 +40,8 @@ ARTIFACTS = {
     "history.csv": "history",
     "robustness_summary.json": "robustness",
 }
+JUDGED = ("robustness", "views")
+"""Runs of the pipeline `robustness`, by what follows NAME_: the usual methods, and six views."""
 DASH = "\N{EN DASH}"
 
 
@@ -49,7 +51,7 @@ class Row(NamedTuple):
     Attributes:
         title: of the row.
         name: of its files in RUNS: NAME.json, further seeds in NAME_seed1.json and so on, and
-            NAME_robustness.json.
+            NAME_robustness.json, NAME_views.json.
         model: in those files.
         report: what the seed report got on test images, in percent; empty: it has no such model.
         public: the best public figure for such a network, in percent, and where it is from.
@@ -191,9 +193,9 @@ def _demo_table() -> str:
 
 def _real_table() -> str:
     lines = [
-        "| model | report | best public | ours: test | top-5 | corrupted | adapted | training "
-        "| run |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| model | report | best public | ours: test | top-5 | corrupted | adapted | views "
+        "| training | run |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     commands = []
     for row in ROWS:
@@ -203,7 +205,7 @@ def _real_table() -> str:
         lines.append(_real_row(row, records))
         commands += [
             f"- {row.title}: `{runs[0]['command']}` ({', '.join(_circumstances(runs, row.model))})"
-            for runs in (records, _records(f"{row.name}_robustness"))
+            for runs in (records, *(_records(f"{row.name}_{kind}") for kind in JUDGED))
             if runs
         ]
     return "\n".join(
@@ -213,8 +215,9 @@ def _real_table() -> str:
             "Accuracies on the 10,000 test images in percent: one seed with its 95 % interval, or "
             "the mean ± standard deviation of several. *Corrupted*: mean over nineteen corruptions "
             "at five severities; *adapted*: the same with batch-norm statistics re-estimated on "
-            "each of them (transductive). Of several seeds, the time is that of the first and the "
-            "peak memory that of the last. Commands:",
+            "each of them (transductive); *views*: the mean over six mirrored and shifted views of "
+            "each corrupted image. Of several seeds, the time is that of the first and the peak "
+            "memory that of the last. Commands:",
             "",
             *commands,
         ]
@@ -305,15 +308,18 @@ def _race_rows(record: dict[str, Any]) -> list[str]:
 def _real_row(row: Row, records: list[dict[str, Any]]) -> str:
     models = [record["models"][row.model] for record in records]
     training, first, last = models[0]["training"], records[0], records[-1]
-    robustness = _records(f"{row.name}_robustness")
-    methods = [record["models"][row.model]["robustness"]["methods"] for record in robustness]
+    methods = [
+        record["models"][row.model]["robustness"]["methods"]
+        for kind in JUDGED
+        for record in _records(f"{row.name}_{kind}")
+    ]
     cells = [
         row.title,
         row.report or DASH,
         row.public or DASH,
         f"**{_test_accuracy([model['metrics'] for model in models])}**",
         f"{100 * models[0]['metrics']['test_top5_accuracy']:.1f}",
-        *(_corrupted(methods, method) for method in ("plain", "batch_norm")),
+        *(_corrupted(methods, method) for method in ("plain", "batch_norm", "tta")),
         f"{training['epochs']} epochs, {training['images_per_second']:,.0f} images/s",
         f"{first['wall_seconds'] / 60:.1f} min, {last['peak_memory_gb']:.1f} GB",
     ]

@@ -69,7 +69,7 @@ MEASURED = (
     ("--pipelines=export", "model=simple_cnn"),
     ("--pipelines=prediction", "model=simple_cnn,images=docs/images/sample_grid.png"),
     ("--pipelines=tuning --namespaces=simple_cnn --env=quick", ""),
-    ("--pipelines=ablation --namespaces=simple_cnn --env=quick", ""),
+    ("--pipelines=ablation --namespaces=simple_cnn", "simple_cnn.training.epochs=1"),
     ("--pipelines=screening --env=quick", ""),
     ("--pipelines=pretraining", ""),
     ("--pipelines=transfer", "weights=FILE,transfer.training.epochs=1"),
