@@ -252,10 +252,9 @@ def _gpu_table() -> str:
 def _champion_rows(record: dict[str, Any]) -> list[str]:
     seconds = [training["wall_seconds"] for training in record["trainings"]]
     seeds, mean = len(seconds), statistics.mean(seconds)
-    cost = f"{record['recipe']['training']['epochs']} epochs, {mean:.0f} s"
-    several = seeds > 1
-    title = f"`champion` ({seeds} seeds)" if several else "`champion` (1 seed)"
-    judged = [(title, record["members"], f"{cost} each" if several else cost)]
+    cost = f"{record['recipe']['training']['epochs']} epochs, {mean:.0f} s each"
+    title = f"`champion` ({seeds} seed{'s' if seeds > 1 else ''})"
+    judged = [(title, record["members"], cost)]
     if record["ensemble"]:
         spent = f"{seeds} of them, {sum(seconds) / 60:.1f} min"
         judged.append((f"Ensemble of these {seeds}", [record["ensemble"]], spent))

@@ -1,7 +1,9 @@
 """A killed training goes on and ends in the same bits; another recipe's state is refused."""
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,8 @@ from cifar100_transfer.config import (
     TrainingConfig,
 )
 from cifar100_transfer.data import ImageSet
-from cifar100_transfer.training import EpochRecord, TrainingResult, train
+from cifar100_transfer.training import EpochRecord, TrainingResult, loop, train
+from cifar100_transfer.training.checkpoint import ResumePoint, load_resume_point
 from tests.training.tiny import Sets, recipe, results, tiny_classifier
 
 
@@ -99,6 +102,32 @@ def test_a_killed_run_ends_in_the_same_bits(
     )
     for (key, value), expected in pairs:
         assert torch.equal(value, expected), key
+
+
+def test_a_resumed_run_lets_go_of_the_resume_point(
+    sets: Sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights would lie in memory beside the network's until the end."""
+    with pytest.raises(Killed):
+        run(sets, recipe(), tmp_path, until=1)
+    points: list[weakref.ref[ResumePoint]] = []
+
+    def load(*arguments: Any) -> ResumePoint | None:
+        point = load_resume_point(*arguments)
+        points.append(weakref.ref(point))  # type: ignore[type-var]
+        return point
+
+    monkeypatch.setattr(loop, "load_resume_point", load)
+    held: list[bool] = []
+    classifier = tiny_classifier(sets[0], recipe())
+    train(
+        classifier,
+        *sets,
+        recipe(),
+        resume_folder=tmp_path,
+        on_epoch=lambda _: held.append(points[0]() is not None),
+    )
+    assert held == [False, False]
 
 
 @pytest.mark.parametrize("name", RECIPES)

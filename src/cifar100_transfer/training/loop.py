@@ -172,6 +172,7 @@ def train(
         _restore(engine, point)
         best_weights = point.best_weights or copy.deepcopy(engine.judged.state_dict())
         history = [EpochRecord(**record) for record in point.history]
+        del point  # or its weights would lie beside the network's until the end
     is_first = process_rank() == 0  # of several that train together, the one that writes
     on_terminal = sys.stderr.isatty() and is_first
     with tqdm(

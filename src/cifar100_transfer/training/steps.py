@@ -80,6 +80,7 @@ def train_epoch(engine: Engine, epoch: int) -> tuple[float, float]:
     _set_mode(engine.classifier, frozen)
     network = parallel(engine.network)  # anew: it must know what is frozen
     size = training_size(config, epoch)
+    passes = partial(_add_gradients, engine, network, size=size)
     device = engine.classifier.mean.device
     losses = torch.zeros(len(batches), device=device)
     correct = torch.zeros((), device=device, dtype=torch.int64)
@@ -88,7 +89,6 @@ def train_epoch(engine: Engine, epoch: int) -> tuple[float, float]:
     for index, (images, targets) in enumerate(made):
         optimizer.set_learning_rate(_rate_factor(config, epoch, index, len(batches)))
         optimizer.zero_grad()
-        passes = partial(_add_gradients, engine, network, size=size)
         # The epoch's last batch, if it is a smaller one, comes too rarely to be recorded.
         if engine.recorder and len(targets) == config.images_per_step:
             loss, right = engine.recorder(passes, images, targets, (size, frozen))
