@@ -35,7 +35,12 @@ from omegaconf import OmegaConf
 from report_tables import spread
 
 from cifar100_transfer.config import ModelConfig, TrainingConfig
-from cifar100_transfer.data import ImageSet, channel_statistics, stratified_split
+from cifar100_transfer.data import (
+    ImageSet,
+    channel_statistics,
+    stratified_split,
+    stratified_subset,
+)
 from cifar100_transfer.data.cifar100 import read_cifar100
 from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifar100_transfer.data.sample import generate
@@ -45,7 +50,7 @@ from cifar100_transfer.evaluation.adaptation import (
     mean_log_probabilities,
     views,
 )
-from cifar100_transfer.evaluation.robustness import rank_source_weights, stratified_subset
+from cifar100_transfer.evaluation.robustness import rank_source_weights
 from cifar100_transfer.models import (
     Classifier,
     ClassifierSpec,

@@ -20,14 +20,18 @@ from champion import read_recipe
 from machine import command_line, describe_machine
 from report_tables import spread
 
-from cifar100_transfer.data import ImageSet, channel_statistics, stratified_split
+from cifar100_transfer.data import (
+    ImageSet,
+    channel_statistics,
+    stratified_split,
+    stratified_subset,
+)
 from cifar100_transfer.data.cifar100 import read_cifar100
 from cifar100_transfer.evaluation.robustness import (
     measure_accuracy,
     measure_robustness,
     predictors_of,
     rank_source_weights,
-    stratified_subset,
 )
 from cifar100_transfer.models import choose_precision
 from cifar100_transfer.training import build_classifier, train

@@ -42,6 +42,12 @@ class SplitConfig(Settings):
     validation_share: float = Field(
         0.2, gt=0, lt=1, description="Part of every class that is kept for validation."
     )
+    train_images: int | None = Field(
+        None,
+        ge=1,
+        description="Training images to keep, evenly over the classes, for a quick trial; null: "
+        "all that are not for validation. A larger number includes the images of a smaller one.",
+    )
     seed: int = Field(
         0, ge=0, lt=2**32, description="Seed of the division; scikit-learn takes 32 bits."
     )
@@ -430,6 +436,16 @@ class SpaceEntry(Settings):
         return self
 
 
+CorruptedImages = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="Trials are judged by this many validation images, evenly over the classes, "
+        "under all corruptions at all severities; null: by all of them, as they are.",
+    ),
+]
+
+
 class SearchConfig(Settings):
     """A search for a better recipe of one model. Validation images judge, never test images."""
 
@@ -448,6 +464,7 @@ class SearchConfig(Settings):
         "best quarter at epochs 1, 4, 16, ….",
     )
     space: tuple[SpaceEntry, ...] = Field(min_length=1, description="What is tried.")
+    corrupted_images: CorruptedImages = None
     seed: int = Field(0, ge=0, description="Seed of the sampler.")
 
 
@@ -472,6 +489,7 @@ class AblationConfig(Settings):
         min_length=1,
         description="The base and every change are trained once with each seed.",
     )
+    corrupted_images: CorruptedImages = None
 
 
 class ScreeningConfig(Settings):

@@ -338,6 +338,12 @@ def _check_tuning(
 ) -> None:
     from cifar100_transfer.tuning import space
 
+    devices = catalog.load("params:compute").devices
+    if devices > 1:
+        raise UserError(
+            f"compute.devices={devices}: a trial takes one device: leave it at 1, and give the "
+            f"command once for every device, with compute.device=cuda:0, cuda:1, …"
+        )
     try:
         if isinstance(value, ScreeningConfig):
             space.check_screening(value)

@@ -8,8 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cifar100_transfer import data
-from cifar100_transfer.data import ImageSet, channel_statistics, stratified_split
+from cifar100_transfer.data import (
+    ImageSet,
+    channel_statistics,
+    stratified_split,
+    stratified_subset,
+)
 from cifar100_transfer.errors import UserError
+from tests.conftest import random_image_set
 
 
 def valid() -> dict[str, Any]:
@@ -123,3 +129,27 @@ def test_a_class_that_would_miss_in_a_part_is_named(share: float) -> None:
 def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="Nonsense"):
         _ = data.Nonsense
+
+
+@given(count=st.integers(1, 70), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=40)
+def test_a_subset_is_even_over_classes_and_grows_by_adding(count: int, seed: int) -> None:
+    images = random_image_set(classes=6, per_class=10, size=8)
+    images = images.subset(torch.arange(57))  # three classes have one image less
+    chosen = stratified_subset(images, count, seed)
+    assert len(chosen) == min(count, 57)
+    counts = torch.bincount(chosen.labels, minlength=6)
+    assert counts.max() - counts.min() <= 1
+    larger = stratified_subset(images, count + 5, seed)
+    pixels = {image.numpy().tobytes() for image in larger.images}
+    assert all(image.numpy().tobytes() in pixels for image in chosen.images)
+
+
+def test_a_subset_keeps_the_order_and_another_seed_chooses_others(image_set: ImageSet) -> None:
+    def places(chosen: ImageSet) -> list[int]:
+        return [int((image_set.images == i).flatten(1).all(1).nonzero()) for i in chosen.images]
+
+    first = places(stratified_subset(image_set, 12, 0))
+    assert first == sorted(first)
+    assert first != places(stratified_subset(image_set, 12, 1))
+    assert stratified_subset(image_set, None, 0) is image_set

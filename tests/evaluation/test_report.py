@@ -252,9 +252,14 @@ def test_shift_and_tuning_are_told_where_known() -> None:
         "best_settings": {"training.epochs": 9},
         "best_validation_accuracy": 0.5,
     }
-    models = {"a": model(robustness=robustness, search=search), "b": model()}
+    shifted_search = {"judged_by": "corrupted_accuracy", "best_corrupted_accuracy": 0.3}
+    models = {
+        "a": model(robustness=robustness, search=search),
+        "b": model(),
+        "c": model(search={**search, **shifted_search}),
+    }
 
-    (shifted,), (tuned,) = shift_sentences(models), tuning_sentences(models)
+    (shifted,), (tuned, tuned_for_shift) = shift_sentences(models), tuning_sentences(models)
 
     assert plain(shifted) == (
         "a (batch norm, transductive): 40.0 % on average over all corruptions of 1,000 test "
@@ -264,6 +269,7 @@ def test_shift_and_tuning_are_told_where_known() -> None:
         "a: 4 trials over training.epochs. Best: training.epochs = 9, with 50.0 % of the "
         "validation images."
     )
+    assert plain(tuned_for_shift).endswith("with 30.0 % of the corrupted validation images.")
 
 
 def test_settings_at_their_defaults_are_left_out_and_unused_ones_dashed() -> None:

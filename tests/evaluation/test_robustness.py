@@ -25,7 +25,6 @@ from cifar100_transfer.evaluation.robustness import (
     measure_robustness,
     predictors_of,
     rank_source_weights,
-    stratified_subset,
     summarize_robustness,
 )
 from cifar100_transfer.models import Classifier, ClassifierSpec
@@ -126,30 +125,6 @@ def test_a_summary_refuses_two_methods_or_gaps(image_set: ImageSet) -> None:
     for rows in (table, table[table["method"] == "a"].iloc[1:]):
         with pytest.raises(UserError, match="once at every severity"):
             summarize_robustness(rows, 1.0)
-
-
-@given(count=st.integers(1, 70), seed=st.integers(0, 99))
-@settings(deadline=None, max_examples=40)
-def test_a_subset_is_even_over_classes_and_grows_by_adding(count: int, seed: int) -> None:
-    images = random_image_set(classes=6, per_class=10, size=8)
-    images = images.subset(torch.arange(57))  # three classes have one image less
-    chosen = stratified_subset(images, count, seed)
-    assert len(chosen) == min(count, 57)
-    counts = torch.bincount(chosen.labels, minlength=6)
-    assert counts.max() - counts.min() <= 1
-    larger = stratified_subset(images, count + 5, seed)
-    pixels = {image.numpy().tobytes() for image in larger.images}
-    assert all(image.numpy().tobytes() in pixels for image in chosen.images)
-
-
-def test_a_subset_keeps_the_order_and_another_seed_chooses_others(image_set: ImageSet) -> None:
-    def places(chosen: ImageSet) -> list[int]:
-        return [int((image_set.images == i).flatten(1).all(1).nonzero()) for i in chosen.images]
-
-    first = places(stratified_subset(image_set, 12, 0))
-    assert first == sorted(first)
-    assert first != places(stratified_subset(image_set, 12, 1))
-    assert stratified_subset(image_set, None, 0) is image_set
 
 
 def test_methods_without_batch_norm_are_left_out() -> None:

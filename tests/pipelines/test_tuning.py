@@ -2,22 +2,32 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from kedro.config import OmegaConfigLoader
 
 from cifar100_transfer.config import (
     AblationConfig,
+    ComputeConfig,
     ModelConfig,
     ScreeningConfig,
     SearchConfig,
     TrainingConfig,
 )
+from cifar100_transfer.data import ImageSet, channel_statistics
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.hooks import Origin, check_names, check_values
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
+from cifar100_transfer.pipelines.tuning.nodes import (
+    make_ablation,
+    make_search,
+    screen_architectures,
+)
 from cifar100_transfer.tuning.space import Recipe, check_ablation, check_screening, check_search
 from tests.pipelines.conftest import ROOT, Run, newest
 
@@ -96,6 +106,7 @@ def test_every_kind_stores_its_evidence_and_the_best_recipe_trains_in_an_environ
             {"screening": {"architectures": ["alexnett"]}},
             "screening.architectures: 'alexnett' is no known architecture: did you mean alexnet",
         ),
+        ("tuning", {"compute": {"devices": 2}}, "compute.devices=2: a trial takes one device"),
     ],
 )
 def test_what_cannot_be_tried_stops_a_run_before_anything_is_written(
@@ -105,6 +116,44 @@ def test_what_cannot_be_tried_stops_a_run_before_anything_is_written(
         run(pipeline, parameters=parameters)
     assert said in str(raised.value)
     assert not (project / "data").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_trials_are_computed_as_the_parameters_say(
+    make_image_set: Callable[..., ImageSet],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def train(*_: object, **options: object) -> None:
+        asked.append(options)
+        raise UserError("that is enough")
+
+    monkeypatch.setattr("cifar100_transfer.tuning.trial_data.train", train)
+    images = make_image_set(classes=4, per_class=8, size=8)
+    statistics = asdict(channel_statistics(images.images))
+    compute = ComputeConfig(device="cpu", precision="bfloat16", compile=True, cuda_graphs=False)
+    model, training = ModelConfig(architecture="simple_cnn"), TrainingConfig()
+    change = {"name": "smooth", "set": {"training.label_smoothing": 0.1}}
+    node, configs = {
+        "tuning": (make_search("m"), (model, training, SearchConfig.model_validate(SEARCH))),
+        "ablation": (
+            make_ablation("m"),
+            (model, training, AblationConfig.model_validate({"changes": [change]})),
+        ),
+        "screening": (
+            screen_architectures,
+            (ScreeningConfig(architectures=("simple_cnn",), training=training),),
+        ),
+    }[kind]
+    with pytest.raises(UserError, match="that is enough"):
+        node(images, images, statistics, *configs, compute, f"sqlite:///{tmp_path}/studies.db")
+    for options in asked:
+        assert options["precision"] == torch.bfloat16
+        assert options["compile_network"] is True
+        assert options["cuda_graphs"] is False
 
 
 def test_every_model_can_be_tuned_under_its_name() -> None:

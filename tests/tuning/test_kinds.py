@@ -13,6 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from cifar100_transfer.config import (
     AblationConfig,
@@ -21,7 +22,12 @@ from cifar100_transfer.config import (
     SearchConfig,
     TrainingConfig,
 )
+from cifar100_transfer.data import stratified_subset
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.evaluation.robustness import (
+    measure_robustness,
+    predictors_of,
+)
 from cifar100_transfer.models import ClassifierSpec, count_flops
 from cifar100_transfer.tuning import figures
 from cifar100_transfer.tuning.ablation import (
@@ -74,7 +80,7 @@ def test_a_grid_tries_every_combination_and_writes_a_recipe_that_trains_the_same
     assert best == result.best
     assert best.training.batch_size == result.summary["best_settings"]["training.batch_size"]
     again = data.train(best.with_changes({"training.seed": 1})).best.validation_accuracy
-    assert again == result.summary["best_validation_accuracies"][1]
+    assert again == result.summary["best_accuracies"][1]
     assert result.summary["settings"] == ["training.batch_size", "training.seed"]
     for drawn in (
         figures.search_history(result.trials, "t"),
@@ -96,6 +102,8 @@ def test_another_recipe_or_other_images_start_another_study(data: TrialData, url
         for recipe, images in ((RECIPE, data), (changed, data), (RECIPE, fewer), (RECIPE, data))
     }
     assert len(names) == 3
+    narrow = replace(data, precision=torch.bfloat16)
+    assert run_search("m", RECIPE, search, narrow, url).summary["study"] not in names
 
 
 def test_a_sampled_search_draws_within_its_space_goes_on_and_repeats_itself(
@@ -271,6 +279,69 @@ def test_screening_resizes_for_networks_that_need_it_and_keeps_to_the_epochs(
     assert table["train_images"].tolist() == [32, 32]
     assert table.loc["simple_cnn", "parameters"] == 3 * 32 * 9 + 32 + 32 * 4 * 4 * 4 + 4
     assert is_drawn(figures.screening(table.reset_index(), "t"))
+
+
+def test_trials_are_judged_on_corrupted_validation_images_where_that_is_asked(
+    data: TrialData, url: str
+) -> None:
+    rates = [1e-3, 1e-30]
+    search = SearchConfig.model_validate(
+        {
+            "space": [{"parameter": "training.optimizer.learning_rate", "values": rates}],
+            "corrupted_images": 8,
+        }
+    )
+    result = run_search("m", RECIPE, search, data, url)
+    judges = stratified_subset(data.validation_set, 8, 0)
+    expected = {}
+    for rate in rates:
+        recipe = RECIPE.with_changes({"training.optimizer.learning_rate": rate})
+        predictors = predictors_of([data.train(recipe).classifier], ["plain"], None)
+        expected[rate] = measure_robustness(predictors, judges, "validation", 0)["accuracy"].mean()
+    rows = result.trials.set_index("training.optimizer.learning_rate")
+    assert rows["corrupted_accuracy"].to_dict() == pytest.approx(expected)
+    assert (rows["corrupted_accuracy"] != rows["validation_accuracy"]).all()
+    best = max(rates, key=lambda rate: expected[rate])
+    assert result.summary["best_settings"] == {"training.optimizer.learning_rate": best}
+    assert result.summary["judged_by"] == "corrupted_accuracy"
+    assert result.summary["best_corrupted_accuracy"] == pytest.approx(expected[best])
+    assert "on the corrupted validation images" in recipe_file("m", result)
+
+    change = {"name": "slow", "set": {"training.optimizer.learning_rate": 1e-30}}
+    ablation = AblationConfig.model_validate(
+        {"changes": [change], "seeds": [0], "corrupted_images": 8}
+    )
+    ablated = run_ablation("m", RECIPE, ablation, data, url)
+    difference = expected[1e-30] - expected[1e-3]
+    assert ablated.table.loc[1, "difference"] == pytest.approx(difference)
+    column = "corrupted_accuracy"
+    for figure in (
+        figures.search_history(result.trials, "t", column),
+        figures.slices(result.trials, result.summary["settings"], "t", column),
+        figures.parallel_coordinates(result.trials, result.summary["settings"], "t", column),
+        figures.ablation(ablated.table, "t", column),
+    ):
+        labels = [axes.get_xlabel() + axes.get_ylabel() for axes in figure.axes]
+        assert "accuracy on corrupted validation images" in " ".join(labels)
+        assert is_drawn(figure)
+
+
+def test_the_history_counts_trials_without_a_judgement() -> None:
+    trials = pd.DataFrame(
+        {
+            "trial": [0, 1, 2],
+            "state": ["complete", "pruned", "failed"],
+            "validation_accuracy": [0.5, 0.2, np.nan],
+            "corrupted_accuracy": [0.4, np.nan, np.nan],
+        }
+    )
+
+    def text(column: str) -> str:
+        figure = figures.search_history(trials, "t", column)
+        return " ".join(t.get_text() for t in figure.findobj(Text))
+
+    assert "1 trials that came to no judgement" in text("validation_accuracy")
+    assert "2 trials that came to no judgement" in text("corrupted_accuracy")
 
 
 def test_names_of_architectures_that_are_alike_stand_apart() -> None:

@@ -48,7 +48,8 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def square(trial: optuna.Trial) -> Outcome:
-    return Outcome(trial.params["x"] ** 2 / 100, {"seconds": 0.5})
+    accuracy = trial.params["x"] ** 2 / 100
+    return Outcome(accuracy, {"validation_accuracy": accuracy, "seconds": 0.5})
 
 
 def test_every_job_runs_once_in_order_and_a_second_run_has_nothing_to_do(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         channel_statistics,
         count_copies,
         stratified_split,
+        stratified_subset,
     )
     from .predictions import Predictions
 
@@ -24,6 +25,7 @@ _HOMES = {
     "channel_statistics": "image_set",
     "count_copies": "image_set",
     "stratified_split": "image_set",
+    "stratified_subset": "image_set",
 }
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "channel_statistics",
     "count_copies",
     "stratified_split",
+    "stratified_subset",
 ]
 
 __getattr__ = lazy_attributes(__name__, _HOMES)

@@ -295,9 +295,12 @@ def tuning_sentences(models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             continue
         best = ", ".join(f"{key} = {value}" for key, value in search["best_settings"].items())
         trials = sum(search["trials"].values())
+        # Summaries of searches from before the choice have no such entry.
+        judged_by = search.get("judged_by", "validation_accuracy")
+        images = "corrupted validation" if judged_by == "corrupted_accuracy" else "validation"
         yield (
             f"{name}: {trials} trials over {', '.join(search['settings'])}. Best: {best}, with "
-            f"{percent(search['best_validation_accuracy'])} of the validation images."
+            f"{percent(search[f'best_{judged_by}'])} of the {images} images."
         )
 
 

@@ -29,29 +29,6 @@ ADAPTING: tuple[RobustnessMethod, ...] = ("batch_norm", "batch_norm_tta")
 """The transductive methods: they use statistics of the images that they classify."""
 
 
-def stratified_subset(images: ImageSet, count: int | None, seed: int) -> ImageSet:
-    """Choose images at random, the same number of every class as far as there are enough.
-
-    A larger subset of the same seed contains the smaller ones.
-
-    Args:
-        images: the set to choose from.
-        count: number of images, at least 1; None, or more than there are: all of them.
-        seed: of the choice.
-
-    Returns:
-        The chosen images in their original order.
-    """
-    if count is None or count >= len(images):
-        return images
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    # One round takes one image of every class: sort by how many of its class came before.
-    by_class = torch.nn.functional.one_hot(images.labels[order], images.num_classes)
-    earlier = by_class.cumsum(0).gather(1, images.labels[order, None]).squeeze(1)
-    rounds = earlier.argsort(stable=True)
-    return images.subset(order[rounds[:count]].sort().values)
-
-
 def predictors_of(
     classifiers: Sequence[Classifier],
     methods: Sequence[RobustnessMethod],

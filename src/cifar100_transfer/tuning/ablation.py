@@ -10,7 +10,7 @@ import scipy.stats
 
 from cifar100_transfer.config import AblationConfig, Changes
 
-from .search import outcome
+from .judging import CLEAN, judge, judged_by
 from .space import BASE, SEED, Recipe, check_ablation
 from .study import Outcome, Plan, run_trials, trials_table
 from .trial_data import TrialData
@@ -57,19 +57,28 @@ def run_ablation(
     jobs: list[Changes] = [
         {"change": name, "seed": seed} for seed in ablation.seeds for name in changes
     ]
-    identity = data.identity(changes=changes, jobs=jobs, recipe=base.as_dict())
+    identity = data.identity(
+        changes=changes,
+        jobs=jobs,
+        recipe=base.as_dict(),
+        corrupted_images=ablation.corrupted_images,
+    )
     plan = Plan.of_jobs(f"{model}.ablation-{identity}", jobs)
 
     def objective(trial: optuna.Trial) -> Outcome:
         changed = changes[trial.params["change"]] | {SEED: trial.params["seed"]}
-        return outcome(data.train(base.with_changes(changed)))
+        return judge(data.train(base.with_changes(changed)), data, ablation.corrupted_images)
 
     trials = trials_table(run_trials(url, plan, objective))
-    table = paired_differences(trials, list(changes))
-    return AblationResult(trials, table, {"study": plan.name, "base": base.as_dict()})
+    column = judged_by(ablation.corrupted_images)
+    table = paired_differences(trials, list(changes), column)
+    summary = {"study": plan.name, "base": base.as_dict(), "judged_by": column}
+    return AblationResult(trials, table, summary)
 
 
-def paired_differences(trials: pd.DataFrame, changes: list[str]) -> pd.DataFrame:
+def paired_differences(
+    trials: pd.DataFrame, changes: list[str], accuracy: str = CLEAN
+) -> pd.DataFrame:
     """Compare every change with the base, seed by seed.
 
     Equal seeds mean equal order and initial weights, so much of the chance cancels out. Student's
@@ -77,20 +86,20 @@ def paired_differences(trials: pd.DataFrame, changes: list[str]) -> pd.DataFrame
     narrow with few seeds, as it can't reach beyond the differences it has seen.
 
     Args:
-        trials: rows with `change`, `seed`, `state`, `validation_accuracy`, and `seconds` of
+        trials: rows with `change`, `seed`, `state`, `accuracy`'s column, and `seconds` of
             training.
         changes: names in the order of the rows; the first is the base.
+        accuracy: the column that is compared.
 
     Returns:
-        Columns `change`, `seeds` (pairs that both ended), `validation_accuracy` (mean over them),
+        Columns `change`, `seeds` (pairs that both ended), `accuracy`'s (mean over them),
         `difference` (mean over pairs, in accuracy), `t_low`, `t_high`, `bootstrap_low`,
         `bootstrap_high` (95 % intervals; NaN for fewer than two pairs and for the base),
         `relative_time` (of training, over the base's with the same seed: median over pairs).
     """
     complete = trials[trials["state"] == "complete"]
     by_seed, seconds = (
-        complete.pivot_table(column, "seed", "change")
-        for column in ("validation_accuracy", "seconds")
+        complete.pivot_table(column, "seed", "change") for column in (accuracy, "seconds")
     )
     rows = []
     for name in changes:
@@ -103,7 +112,7 @@ def paired_differences(trials: pd.DataFrame, changes: list[str]) -> pd.DataFrame
             {
                 "change": name,
                 "seeds": len(pairs),
-                "validation_accuracy": pairs.iloc[:, 0].mean(),
+                accuracy: pairs.iloc[:, 0].mean(),
                 "difference": differences.mean() if len(pairs) else np.nan,
                 "t_low": t_low,
                 "t_high": t_high,

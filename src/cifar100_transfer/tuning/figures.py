@@ -25,11 +25,17 @@ from cifar100_transfer.evaluation.drawing import (
     styled,
 )
 
+from .judging import CLEAN, CORRUPTED
+
 # On a range this wide (largest over smallest) a setting was meant by order of magnitude.
 _LOGARITHMIC_FROM = 10
 TICKS = 8
 _STATES = {"complete": ("o", BLUE), "pruned": ("x", ORANGE)}
-_ACCURACY = "validation accuracy"
+# What the axis of an accuracy is called, by its column.
+_ACCURACY = {
+    CLEAN: "validation accuracy",
+    CORRUPTED: "accuracy on corrupted validation images",
+}
 _NOTHING = "No trial came to an end."
 # Where the text of a dot may stand: its edge that is next to the dot, and the offset in points.
 _BESIDE: tuple[tuple[Literal["left", "right"], int, int], ...] = (
@@ -42,15 +48,17 @@ _BESIDE: tuple[tuple[Literal["left", "right"], int, int], ...] = (
 
 
 @styled
-def search_history(trials: pd.DataFrame, title: str) -> Figure:
-    """Draw every trial's validation accuracy in the order of trials, and the best so far.
+def search_history(trials: pd.DataFrame, title: str, accuracy: str = CLEAN) -> Figure:
+    """Draw every trial's accuracy in the order of trials, and the best so far.
 
     Args:
-        trials: rows with `trial`, `state` and `validation_accuracy`.
+        trials: rows with `trial`, `state` and `accuracy`'s column.
         title: heading of the figure.
+        accuracy: the column by which trials are compared.
     """
-    lost = int(trials["state"].isin(["failed", "killed"]).sum())
-    note = f"{lost} failed or killed trials are not shown." if lost else ""
+    # On corrupted images none is judged that was given up.
+    lost = int(trials[accuracy].isna().sum())
+    note = f"{lost} trials that came to no judgement are not shown." if lost else ""
     figure = empty_figure(8, 4, title, note)
     axes = figure.subplots()
     for state, (marker, colour) in _STATES.items():
@@ -58,7 +66,7 @@ def search_history(trials: pd.DataFrame, title: str) -> Figure:
         if len(rows):
             axes.scatter(
                 rows["trial"],
-                rows["validation_accuracy"],
+                rows[accuracy],
                 marker=marker,
                 color=colour,
                 s=28,
@@ -67,14 +75,14 @@ def search_history(trials: pd.DataFrame, title: str) -> Figure:
     complete = trials[trials["state"] == "complete"]
     axes.step(
         complete["trial"],
-        complete["validation_accuracy"].cummax(),
+        complete[accuracy].cummax(),
         where="post",
         color=GREY,
         linewidth=1.2,
         label="best so far",
         zorder=0,
     )
-    axes.set(xlabel="trial", ylabel=_ACCURACY)
+    axes.set(xlabel="trial", ylabel=_ACCURACY[accuracy])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(axis="y")
@@ -107,13 +115,16 @@ def importances(shares: Mapping[str, float], title: str) -> Figure:
 
 
 @styled
-def slices(trials: pd.DataFrame, settings: Sequence[str], title: str) -> Figure:
+def slices(
+    trials: pd.DataFrame, settings: Sequence[str], title: str, accuracy: str = CLEAN
+) -> Figure:
     """Draw accuracy against every setting, a panel a setting.
 
     Args:
-        trials: rows with `state`, `validation_accuracy` and the settings.
+        trials: rows with `state`, `accuracy`'s column and the settings.
         settings: columns to draw.
         title: heading of the figure.
+        accuracy: the column by which trials are compared.
     """
     complete = trials[trials["state"] == "complete"]
     if complete.empty:
@@ -129,8 +140,8 @@ def slices(trials: pd.DataFrame, settings: Sequence[str], title: str) -> Figure:
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
     for name, axes in zip(settings, panels, strict=False):
         places, ticks = _places(complete[name])
-        axes.scatter(places, complete["validation_accuracy"], s=20, color=BLUE, alpha=0.7)
-        means = complete["validation_accuracy"].groupby(places).mean()
+        axes.scatter(places, complete[accuracy], s=20, color=BLUE, alpha=0.7)
+        means = complete[accuracy].groupby(places).mean()
         if len(means) <= len(complete) / 2:
             axes.plot(means.index, means, color=ORANGE)
         axes.set_xticks(list(ticks), list(ticks.values()))
@@ -140,30 +151,33 @@ def slices(trials: pd.DataFrame, settings: Sequence[str], title: str) -> Figure:
         axes.grid(axis="y")
     for axes in list(panels):
         axes.set_axis_off()
-    figure.axes[0].set_ylabel(_ACCURACY)
+    figure.axes[0].set_ylabel(_ACCURACY[accuracy])
     return figure
 
 
 @styled
-def parallel_coordinates(trials: pd.DataFrame, settings: Sequence[str], title: str) -> Figure:
+def parallel_coordinates(
+    trials: pd.DataFrame, settings: Sequence[str], title: str, accuracy: str = CLEAN
+) -> Figure:
     """Draw every finished trial as a line through its settings, darker where more accurate.
 
     Args:
-        trials: rows with `state`, `validation_accuracy` and the settings.
+        trials: rows with `state`, `accuracy`'s column and the settings.
         settings: columns to draw, from left to right.
         title: heading of the figure.
+        accuracy: the column by which trials are compared.
     """
-    complete = trials[trials["state"] == "complete"].sort_values("validation_accuracy")
+    complete = trials[trials["state"] == "complete"].sort_values(accuracy)
     if complete.empty:
         return message(title, _NOTHING)
     figure = empty_figure(max(6.0, 2.2 * (len(settings) + 1)), 4.2, title)
     axes = figure.subplots()
-    accuracy = complete["validation_accuracy"]
+    values = complete[accuracy]
     columns = {name: _places(complete[name]) for name in settings}
     heights = np.column_stack([_to_unit(places) for places, _ in columns.values()])
     # The palest end of the scale can't be seen on white.
-    colours = Normalize(accuracy.min() - 0.3 * (np.ptp(accuracy) or 1.0), accuracy.max())
-    for line, value in zip(heights, accuracy, strict=True):
+    colours = Normalize(values.min() - 0.3 * (np.ptp(values) or 1.0), values.max())
+    for line, value in zip(heights, values, strict=True):
         axes.plot(range(len(settings)), line, color=SHARES(colours(value)), linewidth=1.2)
     for position, (places, ticks) in enumerate(columns.values()):
         axes.axvline(position, color=GREY, linewidth=0.8, zorder=0)
@@ -176,19 +190,20 @@ def parallel_coordinates(trials: pd.DataFrame, settings: Sequence[str], title: s
     axes.set_xlim(-0.2, len(settings) - 0.6)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    bar = figure.colorbar(ScalarMappable(colours, SHARES), ax=axes, label=_ACCURACY)
+    bar = figure.colorbar(ScalarMappable(colours, SHARES), ax=axes, label=_ACCURACY[accuracy])
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    bar.ax.set_ylim(accuracy.min() - 1e-9, accuracy.max() + 1e-9)
+    bar.ax.set_ylim(values.min() - 1e-9, values.max() + 1e-9)
     return figure
 
 
 @styled
-def ablation(table: pd.DataFrame, title: str) -> Figure:
+def ablation(table: pd.DataFrame, title: str, accuracy: str = CLEAN) -> Figure:
     """Draw what every change is worth, with Student's interval.
 
     Args:
         table: as `paired_differences` makes it.
         title: heading of the figure.
+        accuracy: the column that was compared.
     """
     changes = table.iloc[1:]
     pairs = sorted(set(changes["seeds"]))
@@ -199,7 +214,7 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
         1.8 + 0.45 * len(changes),
         title,
         f"Paired by seed, {seeds} seeds; whiskers: Student's 95 % interval (none for one seed). "
-        f"Base: {base['validation_accuracy']:.2%} of the validation images.",
+        f"Base: {base[accuracy]:.2%}.",
     )
     axes = figure.subplots()
     positions = np.arange(len(changes))
@@ -229,7 +244,7 @@ def ablation(table: pd.DataFrame, title: str) -> Figure:
             color=GREY,
         )
     axes.set_ylim(len(changes) - 0.5, -0.7)
-    axes.set_xlabel("difference of validation accuracy, percentage points")
+    axes.set_xlabel(f"difference of {_ACCURACY[accuracy]}, percentage points")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     return figure
@@ -267,7 +282,7 @@ def screening(trials: pd.DataFrame, title: str) -> Figure:
     by_size.xaxis.set_major_formatter(FuncFormatter(lambda value, _: amount(value)))
     by_time.xaxis.set_major_formatter("{x:g}")
     by_size.yaxis.set_major_formatter(PercentFormatter(1.0))
-    by_size.set_ylabel(_ACCURACY)
+    by_size.set_ylabel(_ACCURACY[CLEAN])
     sides = means["image_size"].map(lambda side: f" ({side:.0f})" if side > smallest else "")
     figure.draw_without_rendering()  # where texts are in each other's way is known afterwards
     for axes, places, _ in panels:

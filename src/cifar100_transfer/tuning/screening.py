@@ -14,7 +14,7 @@ from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import ClassifierSpec, count_flops
 from cifar100_transfer.training import build_classifier
 
-from .search import outcome
+from .judging import judge
 from .space import Recipe, check_screening
 from .study import Outcome, Plan, run_trials, trials_table
 from .trial_data import TrialData
@@ -79,7 +79,7 @@ def _screen(architecture: str, seed: int, screening: ScreeningConfig, data: Tria
         rate = _images_per_second(recipe, data, screening.seconds)
         recipe, data = _spend(recipe, data, int(rate * screening.seconds))
     result = data.train(recipe)
-    told = outcome(result)
+    told = judge(result, data, corrupted_images=None)
     figures = {
         "image_size": spec.image_size or spec.input_size[0],
         "parameters": result.summary()["parameters"],
@@ -87,7 +87,7 @@ def _screen(architecture: str, seed: int, screening: ScreeningConfig, data: Tria
         "train_images": len(data.train_set),
         **told.figures,
     }
-    return Outcome(told.validation_accuracy, figures)
+    return Outcome(told.accuracy, figures)
 
 
 def _smallest(

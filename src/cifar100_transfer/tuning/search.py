@@ -20,8 +20,9 @@ from optuna.distributions import (
 from optuna.trial import TrialState
 
 from cifar100_transfer.config import Changes, SearchConfig, SpaceEntry
-from cifar100_transfer.training import EpochRecord, TrainingResult
+from cifar100_transfer.training import EpochRecord
 
+from .judging import CLEAN, CORRUPTED, judge, judged_by
 from .space import SEED, Recipe, candidates, check_search, is_integer
 from .study import Outcome, Plan, run_trials, trials_table
 from .trial_data import TrialData
@@ -39,7 +40,7 @@ class SearchResult:
 
     Attributes:
         trials: one row a trial; see `trials_table`.
-        best: the recipe with the highest validation accuracy, on the mean over seeds.
+        best: the recipe with the highest accuracy, on the mean over seeds.
         summary: plain values: study, number of trials by state, settings, best, importances.
     """
 
@@ -68,7 +69,8 @@ def run_search(
     plan = _plan(model, recipe, search, data)
 
     def objective(trial: optuna.Trial) -> Outcome:
-        return _train_or_give_up(trial, recipe.with_changes(trial.params), data)
+        changed = recipe.with_changes(trial.params)
+        return _train_or_give_up(trial, changed, data, search.corrupted_images)
 
     study = run_trials(url, plan, objective)
     results = [
@@ -78,13 +80,15 @@ def run_search(
     ]
     settings, accuracies = choose_best(results)
     trials = trials_table(study)
+    column = judged_by(search.corrupted_images)
     summary = {
         "study": plan.name,
         "trials": {state: int(n) for state, n in Counter(trials["state"]).items()},
         "settings": [entry.parameter for entry in search.space],
         "best_settings": settings,
-        "best_validation_accuracy": statistics.fmean(accuracies),
-        "best_validation_accuracies": accuracies,
+        "judged_by": column,
+        f"best_{column}": statistics.fmean(accuracies),
+        "best_accuracies": accuracies,
         "importances": _importances(study),
     }
     return SearchResult(trials, recipe.with_changes(settings), summary)
@@ -97,7 +101,7 @@ def choose_best(results: Iterable[tuple[Changes, float]]) -> tuple[Changes, list
     is luck more often. Of equals, the first wins.
 
     Args:
-        results: settings and validation accuracy of every finished trial, at least one.
+        results: settings and accuracy of every finished trial, at least one.
     """
     groups: dict[str, tuple[Changes, list[float]]] = {}
     for changes, accuracy in results:
@@ -111,11 +115,12 @@ def choose_best(results: Iterable[tuple[Changes, float]]) -> tuple[Changes, list
 
 def recipe_file(model: str, result: SearchResult) -> str:
     """Write the best recipe as a parameters file for an environment of its own."""
-    accuracies = result.summary["best_validation_accuracies"]
+    accuracies = result.summary["best_accuracies"]
+    images = "corrupted validation" if result.summary["judged_by"] == CORRUPTED else "validation"
     seeds = f", the mean of {len(accuracies)} trials" if len(accuracies) > 1 else ""
     header = (
         f"# Best of study {result.summary['study']}: {statistics.fmean(accuracies):.2%} on the "
-        f"validation images{seeds}.\n"
+        f"{images} images{seeds}.\n"
         f"# Put this file into conf/NAME/ and run\n"
         f"#   kedro run --pipeline={model} --env=NAME\n"
     )
@@ -152,7 +157,9 @@ def _distribution(entry: SpaceEntry) -> BaseDistribution:
     return FloatDistribution(low, high, log=entry.log)  # type: ignore[arg-type]
 
 
-def _train_or_give_up(trial: optuna.Trial, recipe: Recipe, data: TrialData) -> Outcome:
+def _train_or_give_up(
+    trial: optuna.Trial, recipe: Recipe, data: TrialData, corrupted_images: int | None
+) -> Outcome:
     records: list[EpochRecord] = []
 
     def report(record: EpochRecord) -> None:
@@ -166,20 +173,14 @@ def _train_or_give_up(trial: optuna.Trial, recipe: Recipe, data: TrialData) -> O
     except optuna.TrialPruned:
         best = max(records, key=lambda record: record.validation_accuracy)
         figures = {
+            CLEAN: best.validation_accuracy,
             "best_epoch": best.epoch,
             "epochs": len(records),
             "train_accuracy": best.train_accuracy,
             "seconds": sum(record.seconds for record in records),
         }
         return Outcome(best.validation_accuracy, figures, pruned=True)
-    return outcome(result)
-
-
-def outcome(result: TrainingResult) -> Outcome:
-    """Return what the tables tell of a finished training."""
-    summary = result.summary()
-    names = ("best_epoch", "epochs", "train_accuracy", "seconds", "images_per_second")
-    return Outcome(summary["validation_accuracy"], {name: summary[name] for name in names})
+    return judge(result, data, corrupted_images)
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:

@@ -78,12 +78,12 @@ class Outcome:
     """What a trial came to.
 
     Attributes:
-        validation_accuracy: of its best epoch, in [0, 1].
-        figures: whatever else the table shall say; plain values.
+        accuracy: in [0, 1], by which it is compared with the other trials.
+        figures: what the table shall say; plain values.
         pruned: whether it was given up before its last epoch.
     """
 
-    validation_accuracy: float
+    accuracy: float
     figures: dict[str, Any]
     pruned: bool = False
 
@@ -133,8 +133,8 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
     """Return one row a trial, in the order in which they were made.
 
     Columns: `trial`; `state` (`complete`, `pruned`, `failed`, or `killed`: its process ended, and
-    another trial replaces it); one a setting; `validation_accuracy` in [0, 1]; the outcome's
-    figures; `reason` of a failure; `replaces`, the number of a killed trial.
+    another trial replaces it); one a setting; the outcome's figures; `reason` of a failure;
+    `replaces`, the number of a killed trial.
     """
     rows = []
     for trial in study.get_trials(deepcopy=False):
@@ -285,13 +285,12 @@ def _run(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Object
         study.tell(trial, state=TrialState.FAIL)
         logger.warning("Trial %d (%s) has failed: %s", trial.number, _settings(trial), reason)
     else:
-        trial.set_user_attr("validation_accuracy", outcome.validation_accuracy)
         for name, value in outcome.figures.items():
             trial.set_user_attr(name, value)
         if outcome.pruned:
             study.tell(trial, state=TrialState.PRUNED)
         else:
-            study.tell(trial, outcome.validation_accuracy)
+            study.tell(trial, outcome.accuracy)
         _log_progress(study, plan, trial, outcome)
     if failed:
         # What the error's traceback held, which can be had only after its clause; always, it would
@@ -337,9 +336,9 @@ def _log_progress(study: optuna.Study, plan: Plan, trial: optuna.Trial, outcome:
         finished,
         finished + left,
         _settings(trial),
-        100 * outcome.validation_accuracy,
+        100 * outcome.accuracy,
         " (given up)" if outcome.pruned else "",
-        100 * max(complete, default=outcome.validation_accuracy),
+        100 * max(complete, default=outcome.accuracy),
         timedelta(seconds=round(seconds_left(trials, _undrawn(trials, plan)))),
     )
 

@@ -25,6 +25,9 @@ class TrialData:
         normalization: `mean` and `std`, three numbers each.
         device: where to train.
         pretrained_weights: state dict for recipes that start from one.
+        precision: of the training steps; see `training.train`.
+        compile_network: see `training.train`.
+        cuda_graphs: see `training.train`.
     """
 
     train_set: ImageSet
@@ -32,6 +35,9 @@ class TrialData:
     normalization: Mapping[str, Any]
     device: torch.device
     pretrained_weights: Mapping[str, torch.Tensor] | None = None
+    precision: torch.dtype = torch.float32
+    compile_network: bool = False
+    cuda_graphs: bool = True
 
     def train(
         self, recipe: Recipe, on_epoch: Callable[[EpochRecord], None] | None = None
@@ -51,6 +57,9 @@ class TrialData:
             recipe.training,
             self.device,
             on_epoch=on_epoch,
+            precision=self.precision,
+            compile_network=self.compile_network,
+            cuda_graphs=self.cuda_graphs,
         )
 
     def identity(self, **settings: Any) -> str:
@@ -65,5 +74,9 @@ class TrialData:
             *(self.validation_set.images, self.validation_set.labels),
             *(weights[name] for name in sorted(weights)),
         ]
-        described = {"images and weights": digest(*tensors), **settings}
+        described = {
+            "images and weights": digest(*tensors),
+            "precision": str(self.precision),
+            **settings,
+        }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]

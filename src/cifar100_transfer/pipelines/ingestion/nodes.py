@@ -17,10 +17,11 @@ def split_images(
 
     The test images stay as they are published. A warning says how many images occur in two sets.
     """
-    from cifar100_transfer.data import stratified_split
+    from cifar100_transfer.data import stratified_split, stratified_subset
 
     official_train, test_set = raw_images
     train_set, validation_set = stratified_split(official_train, split.validation_share, split.seed)
+    train_set = stratified_subset(train_set, split.train_images, split.seed)
     _warn_of_copies("validation", validation_set, train_set)
     _warn_of_copies("test", test_set, train_set)
     return train_set, validation_set, test_set

@@ -157,8 +157,8 @@ def _prepare(
     *classifiers: Classifier,
 ) -> ImageSet:
     """Check classes, move the classifiers to the device, and choose the images to be judged."""
+    from cifar100_transfer.data import stratified_subset
     from cifar100_transfer.evaluation.prediction import check_classes
-    from cifar100_transfer.evaluation.robustness import stratified_subset
     from cifar100_transfer.models import choose_device
 
     device = choose_device(compute.device)

@@ -92,7 +92,8 @@ def draw_search_history(trials: DataFrame, summary: dict[str, Any]) -> Figure:
     """Draw the accuracy of every trial in their order."""
     from cifar100_transfer.tuning import figures
 
-    return figures.search_history(trials, title=f"Trials of {summary['study']}")
+    title = f"Trials of {summary['study']}"
+    return figures.search_history(trials, title, summary["judged_by"])
 
 
 def draw_importances(summary: dict[str, Any]) -> Figure:
@@ -108,25 +109,24 @@ def draw_slices(trials: DataFrame, summary: dict[str, Any]) -> Figure:
     """Draw accuracy against every setting."""
     from cifar100_transfer.tuning import figures
 
-    return figures.slices(
-        trials, summary["settings"], title=f"Accuracy by setting in {summary['study']}"
-    )
+    title = f"Accuracy by setting in {summary['study']}"
+    return figures.slices(trials, summary["settings"], title, summary["judged_by"])
 
 
 def draw_parallel_coordinates(trials: DataFrame, summary: dict[str, Any]) -> Figure:
     """Draw every trial as a line through its settings."""
     from cifar100_transfer.tuning import figures
 
-    return figures.parallel_coordinates(
-        trials, summary["settings"], title=f"Settings and accuracy in {summary['study']}"
-    )
+    title = f"Settings and accuracy in {summary['study']}"
+    return figures.parallel_coordinates(trials, summary["settings"], title, summary["judged_by"])
 
 
 def draw_ablation(table: DataFrame, summary: dict[str, Any]) -> Figure:
     """Draw what every change is worth."""
     from cifar100_transfer.tuning import figures
 
-    return figures.ablation(table, title=f"What each change is worth: {summary['study']}")
+    title = f"What each change is worth: {summary['study']}"
+    return figures.ablation(table, title, summary["judged_by"])
 
 
 def draw_screening(trials: DataFrame, summary: dict[str, Any]) -> Figure:
@@ -144,8 +144,17 @@ def _data(
     compute: ComputeConfig,
     pretrained_weights: dict[str, Tensor] | None = None,
 ) -> "TrialData":
-    from cifar100_transfer.models import choose_device
+    from cifar100_transfer.models import choose_device, choose_precision
     from cifar100_transfer.tuning.trial_data import TrialData
 
     device = choose_device(compute.device)
-    return TrialData(train_set, validation_set, normalization, device, pretrained_weights)
+    return TrialData(
+        train_set,
+        validation_set,
+        normalization,
+        device,
+        pretrained_weights,
+        choose_precision(compute.precision, device),
+        compute.compile,
+        compute.cuda_graphs,
+    )

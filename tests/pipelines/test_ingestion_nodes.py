@@ -1,0 +1,27 @@
+"""The ingestion's nodes on images in memory."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from cifar100_transfer.config import SplitConfig
+from cifar100_transfer.data import ImageSet
+from cifar100_transfer.pipelines.ingestion.nodes import split_images
+
+
+@pytest.mark.parametrize(("wanted", "kept"), [(10, 10), (1000, 48), (None, 48)])
+def test_fewer_training_images_leave_the_other_sets_as_they_are(
+    make_image_set: Callable[..., ImageSet], wanted: int | None, kept: int
+) -> None:
+    raw = tuple(make_image_set(classes=5, per_class=count, size=8) for count in (12, 4))
+    whole, *others = split_images(raw, SplitConfig())
+    train_set, validation_set, test_set = split_images(raw, SplitConfig(train_images=wanted))
+    assert len(train_set) == kept
+    counts = torch.bincount(train_set.labels, minlength=5)
+    assert counts.max() - counts.min() <= 1
+    assert {image.numpy().tobytes() for image in train_set.images} <= {
+        image.numpy().tobytes() for image in whole.images
+    }
+    assert validation_set.images.equal(others[0].images)
+    assert test_set.images.equal(others[1].images)
