@@ -1,16 +1,20 @@
 """What stops a run before it starts, and how it says so."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 from kedro.framework.hooks.specs import NodeSpecs
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 from pluggy import PluginManager
 
 from cifar100_transfer import hooks, settings
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 
+ROOT = Path(__file__).resolve().parent.parent
 REGISTERED = register_pipelines()
 SEARCH = {"space": [{"parameter": "training.epochs", "values": [1]}]}
 ABLATION = {"changes": [{"name": "short", "set": {"training.epochs": 1}}]}
@@ -102,6 +106,43 @@ def test_a_wrong_value_is_refused_with_place_name_value_and_rule(
     assert said in str(raised.value)
     assert "conf/x.yml" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("env", "given", "refused"),
+    [
+        ("sample", "raw_data", True),
+        ("sample", "weights", True),
+        ("sample", "challenge_data", True),
+        ("sample", "images", False),
+        ("sample", "studies", False),
+        ("base", "image_size", True),
+        ("base", "raw_data", False),
+        ("folder", "image_size", False),
+        ("squeezenet", "weights", False),
+    ],
+)
+def test_what_the_environment_has_no_use_for_is_refused(
+    env: str, given: str, refused: bool
+) -> None:
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, env=env, runtime_params={given: "7"}) as session:
+        if not refused:
+            session.load_context()
+            return
+        with pytest.raises(UserError) as raised:
+            session.load_context()
+        assert f"--params: {given}=7: no catalog entry takes it with --env={env}" in str(
+            raised.value
+        )
+
+
+def test_what_hooks_take_and_a_catalog_that_cannot_be_read_are_let_through() -> None:
+    entries = {"images": {"filepath": "${runtime_params:raw_data,x}"}}
+    hooks.check_takers({"mlflow": "x", "tensorboard": "x", "raw_data": "x"}, entries, "e")
+    hooks.check_takers({"weights": "x"}, {}, "e")
+    with pytest.raises(UserError, match="weights=x"):
+        hooks.check_takers({"weights": "x"}, entries, "e")
 
 
 def test_the_keys_of_a_dictionary_are_data() -> None:

@@ -3,6 +3,7 @@
 import difflib
 import errno
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, get_origin
@@ -41,6 +42,10 @@ CATALOG_PARAMETERS = (
     *("raw_data", "weights", "challenge_data", "challenge_source"),
     *("model", "images", "image_size", "studies", "mlflow", "tensorboard"),
 )
+
+
+# Of these, what hooks take and not the catalog.
+HOOK_PARAMETERS = ("mlflow", "tensorboard")
 
 
 def fail(error: Exception) -> NoReturn:
@@ -90,6 +95,9 @@ class ParameterHooks:
             check_pipelines(_requested(), registered)
             check_names(values, registered, origin)
             check_values(values, registered, origin)
+            given = context.config_loader.runtime_params or {}
+            if set(given) & set(CATALOG_PARAMETERS):
+                check_takers(given, _unresolved_catalog(context), context.env or "local")
         except UserError as error:
             fail(error)
 
@@ -154,6 +162,26 @@ def check_values(values: Mapping[str, Any], registered: Registry, origin: "Origi
             problems += [_explain(problem, name, origin) for problem in error.errors()]
     if problems:
         raise UserError("; ".join(problems))
+
+
+def check_takers(given: Mapping[str, Any], entries: Mapping[str, Any], environment: str) -> None:
+    """Raise a `UserError` if the command line gives the catalog what no entry of it takes.
+
+    Without this, `--env=sample --params=raw_data=DIR` would train on the embedded images.
+
+    Args:
+        given: parameters of the command line.
+        entries: the catalog's, unresolved; empty where its files can't be read one by one.
+        environment: its name.
+    """
+    text = str(entries)
+    for name in CATALOG_PARAMETERS:
+        taken = name in HOOK_PARAMETERS or re.search(rf"runtime_params:{name}\b", text)
+        if name in given and entries and not taken:
+            raise UserError(
+                f"--params: {name}={given[name]}: no catalog entry takes it with "
+                f"--env={environment}: leave it out, or choose another environment"
+            )
 
 
 def parameter_types(registered: Registry) -> dict[str, type[BaseModel]]:
@@ -231,13 +259,29 @@ class Origin:
 
 
 def _locate(context: "KedroContext") -> Origin:
+    files = _files(context, "parameters*.y*ml")
+    return Origin(files, context.config_loader.runtime_params or {})
+
+
+def _unresolved_catalog(context: "KedroContext") -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for content in reversed(_files(context, "catalog*.y*ml").values()):
+        entries |= content
+    return entries
+
+
+def _files(context: "KedroContext", pattern: str) -> dict[str, Mapping[str, Any]]:
+    """Return the content of the configuration's files, those of the environment first."""
     source = Path(context.config_loader.conf_source)
     files: dict[str, Mapping[str, Any]] = {}
     for environment in (context.env or "local", "base"):
-        for file in sorted((source / environment).rglob("parameters*.y*ml")):
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-            files[str(file.relative_to(source.parent))] = content or {}
-    return Origin(files, context.config_loader.runtime_params or {})
+        for file in sorted((source / environment).rglob(pattern)):
+            name = str(file.relative_to(source.parent))
+            try:
+                files[name] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+            except yaml.YAMLError as error:
+                raise UserError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
+    return files
 
 
 def _lookup(values: Any, path: str) -> Any:

@@ -200,6 +200,13 @@ def test_nobody_listening_is_a_user_error(server: Server, destination: Path) -> 
     assert not destination.exists()
 
 
+def test_where_nothing_arrives_no_folder_is_made(server: Server, tmp_path: Path) -> None:
+    server.status = 404
+    with pytest.raises(UserError, match="404"):
+        fetch(server.url, tmp_path / "misspelt" / "file", DIGEST, ADVICE)
+    assert not (tmp_path / "misspelt").exists()
+
+
 def test_another_content_is_refused_and_deleted(server: Server, destination: Path) -> None:
     server.content = CONTENT[:-1] + b"!"
     said = rf"{server.url} .* sha256 [0-9a-f]{{64}} instead of [0-9a-f]{{64}}.*deleted"

@@ -40,15 +40,11 @@ def fetch(url: str, destination: Path, digest: str, advice: str) -> Path:
     """
     if destination.exists():
         return destination
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{destination.parent} can't be made ({error}). {advice}") from error
     part = destination.with_name(destination.name + ".part")
     problem: Exception | None = None
     for attempt in range(ATTEMPTS):
         try:
-            _append(url, part)
+            _append(url, part, advice)
             break
         except _TooLongError as error:
             part.unlink()
@@ -75,13 +71,15 @@ class _TooLongError(Exception):
     """The server sends more than any file has that this project needs."""
 
 
-def _append(url: str, part: Path) -> None:
+def _append(url: str, part: Path, advice: str) -> None:
     """Add the rest of `url` to `part`; start over if the server can't go on in the middle."""
     held = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={held}-"} if held else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
         goes_on = response.status == http.HTTPStatus.PARTIAL_CONTENT
         expected = response.length
+        # Not before there is something to put into it: the folder's name may be a slip.
+        _make_folder(part.parent, advice)
         with (
             part.open("ab" if goes_on else "wb") as file,
             tqdm(
@@ -102,6 +100,13 @@ def _append(url: str, part: Path) -> None:
                 bar.update(len(chunk))
     if expected is not None and received < expected:
         raise http.client.IncompleteRead(b"", expected - received)
+
+
+def _make_folder(folder: Path, advice: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} can't be made ({error}). {advice}") from error
 
 
 def _accept(part: Path, destination: Path, url: str, digest: str, advice: str) -> None:
