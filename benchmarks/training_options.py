@@ -20,9 +20,6 @@ from machine import command_line, describe_machine
 from cifar100_transfer.config import ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.training import build_classifier
-from cifar100_transfer.training.averaging import Average
-from cifar100_transfer.training.batches import ResidentBatches
-from cifar100_transfer.training.optimization import Optimizer
 from cifar100_transfer.training.steps import Engine, train_epoch
 
 CLASSES = 100
@@ -54,15 +51,8 @@ def make_engine(images: ImageSet, architecture: str, batch_size: int, option: st
     )
     model = ModelConfig(architecture=architecture)
     classifier = build_classifier(images, NORMALIZATION, model, config)
-    return Engine(
-        classifier=classifier,
-        network=classifier,
-        batches=ResidentBatches(images, config.augmentation, batch_size, torch.device("cpu")),
-        optimizer=Optimizer(classifier.network, config.optimizer),
-        average=Average.of(classifier, config.averaging),
-        config=config,
-        precision=torch.bfloat16 if option == "bfloat16" else torch.float32,
-    )
+    precision = torch.bfloat16 if option == "bfloat16" else torch.float32
+    return Engine.of(classifier, images, config, torch.device("cpu"), precision)
 
 
 def measure(architecture: str, batch_size: int, steps: int, rounds: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import gc
 import logging
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,13 +19,10 @@ from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, is_out_of_memory
 
-from .averaging import Average
 from .batches import ResidentBatches
 from .checkpoint import stored_identity
 from .checks import check_training
-from .loop import compiled, identify_training
-from .optimization import Optimizer
-from .recording import StepRecorder
+from .loop import identify_training
 from .steps import Engine, train_epoch
 
 logger = logging.getLogger(__name__)
@@ -177,29 +175,15 @@ def _measure(
     optimizer = config.optimizer.model_copy(update={"learning_rate": _RATE})
     config = config.model_copy(update={"optimizer": optimizer})
     trained = copy.deepcopy(classifier).to(device)
-    network = compiled(trained) if compile_network else trained
-    recorder = StepRecorder.of(trained.network, device, wanted=cuda_graphs and not compile_network)
-
-    def engine(images: int) -> Engine:
-        return Engine(
-            classifier=trained,
-            network=network,
-            batches=ResidentBatches(
-                train_set.subset(torch.arange(images)), config.augmentation, size, device
-            ),
-            optimizer=Optimizer(trained.network, config.optimizer),
-            average=Average.of(trained, config.averaging),
-            config=config,
-            precision=precision,
-            recorder=recorder,
-        )
-
-    # The last epoch: nothing is frozen or made smaller for a start any more. The first batch also
-    # pays for what is made once, and the second is recorded if any is.
-    train_epoch(engine(min(2 * size, count) if recorder else size), config.epochs)
-    measured = engine(count)
+    images = train_set.subset(torch.arange(count))
+    engine = Engine.of(trained, images, config, device, precision, compile_network, cuda_graphs)
+    # The first batch also pays for what is made once, and the second is recorded if any is.
+    first = images.subset(torch.arange(min(2 * size, count) if engine.recorder else size))
+    warm_up = replace(engine, batches=ResidentBatches(first, config.augmentation, size, device))
+    # The last epoch: nothing is frozen or made smaller for a start any more.
+    train_epoch(warm_up, config.epochs)
     start = time.perf_counter()
-    train_epoch(measured, config.epochs)
+    train_epoch(engine, config.epochs)
     return count / (time.perf_counter() - start)
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,13 +25,9 @@ from cifar100_transfer.models import (
     return_freed_memory,
 )
 
-from .averaging import Average
-from .batches import ResidentBatches
 from .checkpoint import ResumePoint, digest, identify, load_resume_point, save_resume_point
 from .checks import check_training
-from .optimization import Optimizer
 from .processes import process_count, process_rank
-from .recording import StepRecorder
 from .steps import Engine, not_finite, train_epoch
 
 logger = logging.getLogger(__name__)
@@ -148,17 +144,8 @@ def train(
     check_training(classifier, train_set, validation_set, config, process_count())
     keep_freed_memory()
     classifier.to(device)
-    engine = Engine(
-        classifier=classifier,
-        network=compiled(classifier) if compile_network else classifier,
-        batches=ResidentBatches(train_set, config.augmentation, config.images_per_step, device),
-        optimizer=Optimizer(classifier.network, config.optimizer),
-        average=Average.of(classifier, config.averaging),
-        config=config,
-        precision=precision,
-        recorder=StepRecorder.of(
-            classifier.network, device, wanted=cuda_graphs and not compile_network
-        ),
+    engine = Engine.of(
+        classifier, train_set, config, device, precision, compile_network, cuda_graphs
     )
     validation = validation_set.images.to(device), validation_set.labels.to(device)
     history: list[EpochRecord] = []
@@ -236,12 +223,6 @@ def identify_training(
             "validation images": digest(validation_set.images, validation_set.labels),
         }
     )
-
-
-def compiled(classifier: Classifier) -> nn.Module:
-    """Compile the forward pass."""
-    # Batches come in two sizes at most, and images in few: each is worth kernels of its own.
-    return cast(nn.Module, torch.compile(classifier, dynamic=False))
 
 
 def _copied(

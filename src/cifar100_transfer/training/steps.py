@@ -3,11 +3,13 @@
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from cifar100_transfer.config import TrainingConfig
+from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier
 
@@ -53,10 +55,49 @@ class Engine:
     precision: torch.dtype
     recorder: StepRecorder | None = None
 
+    @classmethod
+    def of(
+        cls,
+        classifier: Classifier,
+        train_set: ImageSet,
+        config: TrainingConfig,
+        device: torch.device,
+        precision: torch.dtype = torch.float32,
+        compile_network: bool = False,
+        cuda_graphs: bool = True,
+    ) -> Self:
+        """Set up a training.
+
+        Args:
+            classifier: on `device`.
+            train_set: images to learn from.
+            config: the recipe.
+            device: where to train.
+            precision: of forward and backward passes.
+            compile_network: whether they go through `torch.compile`.
+            cuda_graphs: whether they may be recorded; compiled ones are not.
+        """
+        recorded = cuda_graphs and not compile_network
+        return cls(
+            classifier=classifier,
+            network=_compiled(classifier) if compile_network else classifier,
+            batches=ResidentBatches(train_set, config.augmentation, config.images_per_step, device),
+            optimizer=Optimizer(classifier.network, config.optimizer),
+            average=Average.of(classifier, config.averaging),
+            config=config,
+            precision=precision,
+            recorder=StepRecorder.of(classifier.network, device, wanted=recorded),
+        )
+
     @property
     def judged(self) -> Classifier:
         """The classifier that is validated and kept: the average, as soon as there is one."""
         return self.average.classifier if self.average and self.average.updates else self.classifier
+
+
+def _compiled(classifier: Classifier) -> nn.Module:
+    # Batches come in two sizes at most, and images in few: each is worth kernels of its own.
+    return cast(nn.Module, torch.compile(classifier, dynamic=False))
 
 
 def train_epoch(engine: Engine, epoch: int) -> tuple[float, float]:
