@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from cifar100_transfer.evaluation.robustness import (
 from cifar100_transfer.models import ClassifierSpec, count_flops
 from cifar100_transfer.tuning import figures
 from cifar100_transfer.tuning.ablation import (
+    AblationResult,
     bootstrap_interval,
     paired_differences,
     run_ablation,
@@ -210,6 +212,39 @@ def test_an_ablation_pairs_every_change_with_the_base_by_seed(data: TrialData, u
     differences = [accuracies["slow", seed] - accuracies["base", seed] for seed in (3, 4)]
     assert result.table.loc[1, "difference"] == pytest.approx(np.mean(differences))
     assert is_drawn(figures.ablation(result.table, "t"))
+
+
+def test_a_seed_or_a_change_that_is_added_trains_nothing_again(data: TrialData, url: str) -> None:
+    def ablate(seeds: list[int], rates: dict[str, float]) -> AblationResult:
+        changes = [
+            {"name": name, "set": {"training.optimizer.learning_rate": rate}}
+            for name, rate in rates.items()
+        ]
+        ablation = AblationConfig.model_validate({"changes": changes, "seeds": seeds})
+        return run_ablation("m", RECIPE.with_changes({"training.epochs": 1}), ablation, data, url)
+
+    first = ablate([0], {"slow": 1e-5})
+    more = ablate([0, 1], {"slow": 1e-5, "fast": 0.1})
+    assert more.summary["study"] == first.summary["study"]
+    assert more.trials["trial"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert more.trials.iloc[:2]["seconds"].tolist() == first.trials["seconds"].tolist()
+    assert more.table["seeds"].tolist() == [2, 2, 2]
+
+    # Under an old name another value is another trial, and what is not asked for any more is left.
+    other = ablate([1], {"slow": 1e-6})
+    assert other.trials["trial"].tolist() == [3, 6]
+    assert other.trials["seed"].tolist() == [1, 1]
+    assert other.trials["set"].tolist() == ["{}", '{"training.optimizer.learning_rate": 1e-06}']
+
+
+def test_an_architecture_that_is_added_screens_nothing_again(data: TrialData, url: str) -> None:
+    training = TrainingConfig(epochs=1, batch_size=16)
+    screen = partial(ScreeningConfig, training=training)
+    first = run_screening(screen(architectures=("simple_cnn",)), data, url)
+    both = run_screening(screen(architectures=("simple_cnn", "wrn_10_1")), data, url)
+    assert both.summary["study"] == first.summary["study"]
+    assert both.trials["architecture"].tolist() == ["simple_cnn", "wrn_10_1"]
+    assert both.trials.iloc[0]["seconds"] == first.trials.iloc[0]["seconds"]
 
 
 @settings(deadline=None)

@@ -25,6 +25,7 @@ from cifar100_transfer.tuning.study import (
     Plan,
     run_trials,
     seconds_left,
+    settings_of,
     trials_table,
 )
 
@@ -44,11 +45,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    return Plan.of_jobs(f"test-{tmp_path}", list(JOBS))
+    return Plan(f"test-{tmp_path}", jobs=tuple(JOBS))
 
 
 def square(trial: optuna.Trial) -> Outcome:
-    accuracy = trial.params["x"] ** 2 / 100
+    accuracy = settings_of(trial)["x"] ** 2 / 100
     return Outcome(accuracy, {"validation_accuracy": accuracy, "seconds": 0.5})
 
 
@@ -58,11 +59,11 @@ def test_every_job_runs_once_in_order_and_a_second_run_has_nothing_to_do(
     seen: list[int] = []
 
     def objective(trial: optuna.Trial) -> Outcome:
-        seen.append(trial.params["x"])
+        seen.append(settings_of(trial)["x"])
         return square(trial)
 
-    table = trials_table(run_trials(url, plan, objective))
-    again = trials_table(run_trials(url, plan, objective))
+    table = trials_table(run_trials(url, plan, objective), plan)
+    again = trials_table(run_trials(url, plan, objective), plan)
     assert seen == [0, 1, 2, 3, 4, 5]
     assert table["state"].tolist() == ["complete"] * 6
     assert table["validation_accuracy"].tolist() == [x**2 / 100 for x in seen]
@@ -77,17 +78,17 @@ def test_a_failed_trial_is_recorded_and_the_study_goes_on(
     tmp_path: Path, plan: Plan, error: Exception
 ) -> None:
     def objective(trial: optuna.Trial) -> Outcome:
-        if trial.params["x"] == 2:
+        if settings_of(trial)["x"] == 2:
             raise error
         return square(trial)
 
     url = f"sqlite:///{tmp_path}/studies.db"
-    table = trials_table(run_trials(url, plan, objective))
+    table = trials_table(run_trials(url, plan, objective), plan)
     assert Counter(table["state"]) == {"complete": 5, "failed": 1}
     failed = table[table["state"] == "failed"].iloc[0]
     assert failed["x"] == 2
     assert failed["reason"] == (str(error) or "MemoryError").splitlines()[0]
-    assert len(trials_table(run_trials(url, plan, objective))) == 6, "it is not tried again"
+    assert len(trials_table(run_trials(url, plan, objective), plan)) == 6, "it is not tried again"
 
 
 def test_memory_is_given_back_after_every_trial(
@@ -98,7 +99,7 @@ def test_memory_is_given_back_after_every_trial(
 
     def objective(trial: optuna.Trial) -> Outcome:
         events.append("trial")
-        if trial.params["x"] == 2:
+        if settings_of(trial)["x"] == 2:
             raise MemoryError
         return square(trial)
 
@@ -113,7 +114,7 @@ def test_a_failed_trial_leaves_nothing_in_memory(tmp_path: Path, plan: Plan) -> 
     held: list[weakref.ref[Network]] = []
 
     def objective(trial: optuna.Trial) -> Outcome:
-        if trial.params["x"] == 2:
+        if settings_of(trial)["x"] == 2:
             network = Network()
             held.append(weakref.ref(network))
             refusal = MemoryError()  # refers to this frame as soon as it is raised, and this to it
@@ -143,13 +144,13 @@ def test_a_bug_and_an_interrupt_stop_the_study_and_its_trial_is_queued_again(
     url = f"sqlite:///{tmp_path}/studies.db"
 
     def interrupted(trial: optuna.Trial) -> Outcome:
-        if trial.params["x"] == 3:
+        if settings_of(trial)["x"] == 3:
             raise KeyboardInterrupt
         return square(trial)
 
     with pytest.raises(KeyboardInterrupt):
         run_trials(url, plan, interrupted)
-    table = trials_table(run_trials(url, plan, square))
+    table = trials_table(run_trials(url, plan, square), plan)
     assert Counter(table["state"]) == {"complete": 6, "killed": 1}
     assert table.query("state == 'killed'")["x"].tolist() == [3]
     assert table.query("replaces == replaces")["replaces"].tolist() == [3]
@@ -161,7 +162,7 @@ def test_a_trial_that_kills_its_process_every_time_is_given_up(tmp_path: Path, p
 
     def deadly(trial: optuna.Trial) -> Outcome:
         nonlocal tries
-        if trial.params["x"] == 0:
+        if settings_of(trial)["x"] == 0:
             tries += 1
             raise KeyboardInterrupt
         return square(trial)
@@ -169,12 +170,12 @@ def test_a_trial_that_kills_its_process_every_time_is_given_up(tmp_path: Path, p
     for _ in range(MAX_ATTEMPTS):
         with pytest.raises(KeyboardInterrupt):
             run_trials(url, plan, deadly)
-    table = trials_table(run_trials(url, plan, deadly))
+    table = trials_table(run_trials(url, plan, deadly), plan)
     assert tries == MAX_ATTEMPTS
     assert Counter(table["state"]) == {"complete": 5, "killed": MAX_ATTEMPTS}
 
 
-def test_a_process_killed_while_it_fills_the_queue_leaves_nothing_out(
+def test_a_process_killed_while_it_queues_a_job_leaves_nothing_out(
     tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"sqlite:///{tmp_path}/studies.db"
@@ -189,16 +190,60 @@ def test_a_process_killed_while_it_fills_the_queue_leaves_nothing_out(
         patch.setattr(optuna.Study, "enqueue_trial", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_trials(url, plan, square)
-    assert sorted(trials_table(run_trials(url, plan, square))["x"]) == [0, 1, 2, 3, 4, 5]
+    assert sorted(trials_table(run_trials(url, plan, square), plan)["x"]) == [0, 1, 2, 3, 4, 5]
+
+
+def test_other_jobs_go_on_with_the_study_and_leave_its_former_ones(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+    ran: list[int] = []
+
+    def objective(trial: optuna.Trial) -> Outcome:
+        ran.append(settings_of(trial)["x"])
+        return square(trial)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    # Two jobs are done; the third is queued, and its process killed before it is taken.
+    run_trials(url, Plan(plan.name, jobs=({"x": 0}, {"x": 1})), objective)
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "ask", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_trials(url, plan, objective)
+    fewer_and_new = Plan(plan.name, jobs=({"x": 1}, {"x": 7}))
+    table = trials_table(run_trials(url, fewer_and_new, objective), fewer_and_new)
+    assert ran == [0, 1, 7]
+    assert table["x"].tolist() == [1, 7]
+    table = trials_table(run_trials(url, plan, objective), plan)
+    assert sorted(ran) == [0, 1, 2, 3, 4, 5, 7]
+    assert sorted(table.query("state == 'complete'")["x"]) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_process_does_not_wait_for_the_trials_of_other_jobs(tmp_path: Path, plan: Plan) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+    context = multiprocessing.get_context("fork")
+    log = tmp_path / "log"
+    log.touch()
+    other = context.Process(target=_work, args=(url, Plan(plan.name, jobs=({"x": 9},)), log, 9))
+    other.start()
+    try:
+        _wait_for(lambda: "start 9" in log.read_text())
+        assert len(trials_table(run_trials(url, plan, square), plan)) == 6
+        assert other.is_alive()
+    finally:
+        other.kill()
+        other.join()
 
 
 def _work(url: str, plan: Plan, log: Path, hangs_at: int | None) -> None:
     def objective(trial: optuna.Trial) -> Outcome:
         with log.open("a") as file:
-            file.write(f"start {trial.params['x']}\n")
-        time.sleep(FOREVER if trial.params["x"] == hangs_at else 0.05)
+            file.write(f"start {settings_of(trial)['x']}\n")
+        time.sleep(FOREVER if settings_of(trial)["x"] == hangs_at else 0.05)
         with log.open("a") as file:
-            file.write(f"end {trial.params['x']}\n")
+            file.write(f"end {settings_of(trial)['x']}\n")
         return square(trial)
 
     run_trials(url, plan, objective)
@@ -208,7 +253,7 @@ def test_two_processes_share_a_study_and_one_is_killed(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study_module, "POLL_SECONDS", 0.1)
-    plan = Plan.of_jobs(f"shared-{tmp_path}", [{"x": number} for number in range(16)])
+    plan = Plan(f"shared-{tmp_path}", jobs=tuple({"x": number} for number in range(16)))
     log = tmp_path / "log"
     log.touch()
     # Children inherit the imports; the trials here use neither threads nor a GPU.
@@ -231,12 +276,12 @@ def test_two_processes_share_a_study_and_one_is_killed(
     assert {lines[f"end {x}"] for x in range(16)} == {1}
     assert lines["start 0"] == 2
     assert {lines[f"start {x}"] for x in range(1, 16)} == {1}
-    table = trials_table(run_trials(url, plan, square))
+    table = trials_table(run_trials(url, plan, square), plan)
     assert Counter(table["state"]) == {"complete": 16, "killed": 1}
 
 
 def test_processes_that_start_together_divide_the_trials(url: str, tmp_path: Path) -> None:
-    plan = Plan.of_jobs(f"divided-{tmp_path}", [{"x": number} for number in range(24)])
+    plan = Plan(f"divided-{tmp_path}", jobs=tuple({"x": number} for number in range(24)))
     log = tmp_path / "log"
     log.touch()
     context = multiprocessing.get_context("fork")
@@ -273,7 +318,7 @@ def test_a_trial_that_ends_while_it_is_looked_at_is_no_orphan(
     with pytest.raises(KeyboardInterrupt):
         run_trials(url, plan, interrupted)
     monkeypatch.setattr(FileLocks, "try_hold", just_after_its_end)
-    table = trials_table(run_trials(url, plan, square))
+    table = trials_table(run_trials(url, plan, square), plan)
     assert len(ended) == 1
     assert table["state"].tolist() == ["complete"] * 6
 
@@ -339,4 +384,5 @@ def test_the_time_left_counts_epochs_and_shares_them_among_processes() -> None:
     assert seconds_left([*done, *waiting], undrawn=1) == pytest.approx(80)
     running = trial(4, TrialState.RUNNING, 2)
     assert seconds_left([*done, *waiting, running], undrawn=0) == pytest.approx(70 / 2)
+    assert seconds_left([*done, *waiting], jobs=[{"training.epochs": 5}]) == pytest.approx(110)
     assert seconds_left(waiting, undrawn=3) == 0

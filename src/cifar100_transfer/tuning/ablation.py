@@ -1,5 +1,6 @@
 """What each of several changes to a recipe is worth, other things being equal."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from cifar100_transfer.config import AblationConfig, Changes
 
 from .judging import CLEAN, judge, judged_by
 from .space import BASE, SEED, Recipe, check_ablation
-from .study import Outcome, Plan, run_trials, trials_table
+from .study import Outcome, Plan, run_trials, settings_of, trials_table
 from .trial_data import TrialData
 
 CONFIDENCE = 0.95
@@ -54,22 +55,22 @@ def run_ablation(
     base = recipe.with_changes(ablation.base)
     changes: dict[str, Changes] = {BASE: {}, **{c.name: c.set for c in ablation.changes}}
     # All changes with one seed come before the next seed, so that a study cut short can be read.
+    # What a change sets is part of its jobs: under an old name, other values are other trials.
     jobs: list[Changes] = [
-        {"change": name, "seed": seed} for seed in ablation.seeds for name in changes
+        {"change": name, "set": json.dumps(values, sort_keys=True), "seed": seed}
+        for seed in ablation.seeds
+        for name, values in changes.items()
     ]
-    identity = data.identity(
-        changes=changes,
-        jobs=jobs,
-        recipe=base.as_dict(),
-        corrupted_images=ablation.corrupted_images,
-    )
-    plan = Plan.of_jobs(f"{model}.ablation-{identity}", jobs)
+    # Not of changes and seeds: what is added to them goes on with the same study.
+    identity = data.identity(recipe=base.as_dict(), corrupted_images=ablation.corrupted_images)
+    plan = Plan(f"{model}.ablation-{identity}", jobs=tuple(jobs))
 
     def objective(trial: optuna.Trial) -> Outcome:
-        changed = changes[trial.params["change"]] | {SEED: trial.params["seed"]}
+        job = settings_of(trial)
+        changed = changes[job["change"]] | {SEED: job["seed"]}
         return judge(data.train(base.with_changes(changed)), data, ablation.corrupted_images)
 
-    trials = trials_table(run_trials(url, plan, objective))
+    trials = trials_table(run_trials(url, plan, objective), plan)
     column = judged_by(ablation.corrupted_images)
     table = paired_differences(trials, list(changes), column)
     summary = {"study": plan.name, "base": base.as_dict(), "judged_by": column}

@@ -16,7 +16,7 @@ from cifar100_transfer.training import build_classifier
 
 from .judging import judge
 from .space import Recipe, check_screening
-from .study import Outcome, Plan, run_trials, trials_table
+from .study import Outcome, Plan, run_trials, settings_of, trials_table
 from .trial_data import TrialData
 
 # Sides that are tried in turn where images are too small as they come: twice CIFAR's, what
@@ -62,12 +62,13 @@ def run_screening(screening: ScreeningConfig, data: TrialData, url: str) -> Scre
         for seed in screening.seeds
         for name in screening.architectures
     ]
-    plan = Plan.of_jobs(f"screening-{data.identity(screening=settings, jobs=jobs)}", jobs)
+    plan = Plan(f"screening-{data.identity(screening=settings)}", jobs=tuple(jobs))
 
     def objective(trial: optuna.Trial) -> Outcome:
-        return _screen(trial.params["architecture"], trial.params["seed"], screening, data)
+        job = settings_of(trial)
+        return _screen(job["architecture"], job["seed"], screening, data)
 
-    trials = trials_table(run_trials(url, plan, objective))
+    trials = trials_table(run_trials(url, plan, objective), plan)
     return ScreeningResult(trials, {"study": plan.name, "seconds": screening.seconds})
 
 

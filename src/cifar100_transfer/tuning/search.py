@@ -79,7 +79,7 @@ def run_search(
         if trial.value is not None
     ]
     settings, accuracies = choose_best(results)
-    trials = trials_table(study)
+    trials = trials_table(study, plan)
     column = judged_by(search.corrupted_images)
     summary = {
         "study": plan.name,
@@ -133,15 +133,15 @@ def _plan(model: str, recipe: Recipe, search: SearchConfig, data: TrialData) -> 
     settings = search.model_dump(mode="json", exclude={"trials"})
     name = f"{model}.search-{data.identity(search=settings, recipe=recipe.as_dict())}"
     pruner = _PRUNERS[search.pruner]()
+    distributions = {entry.parameter: _distribution(entry) for entry in search.space}
     if search.sampler == "grid":
         names = [entry.parameter for entry in search.space]
         combinations = itertools.product(*(candidates(entry) for entry in search.space))
         jobs = [dict(zip(names, values, strict=True)) for values in combinations]
-        planned = Plan.of_jobs(name, jobs)
-        return Plan(name, planned.distributions, planned.jobs, pruner=pruner)
+        return Plan(name, distributions, tuple(jobs), pruner=pruner)
     return Plan(
         name,
-        {entry.parameter: _distribution(entry) for entry in search.space},
+        distributions,
         trials=search.trials,
         sampler=lambda number: optuna.samplers.TPESampler(seed=search.seed + 1000 * number),
         pruner=pruner,

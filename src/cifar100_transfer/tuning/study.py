@@ -1,15 +1,15 @@
 """Trials in an Optuna study that several processes may work on and that outlives all of them.
 
-A study is a queue in a database. To take a trial from it, a process holds the study's lock; while
-it works on the trial, it holds the trial's own lock. What is marked as running but not locked was
-left by a process that is gone, and is queued again. So no trial runs twice at a time, none is lost,
-and a killed process loses the one trial it was at.
+A study lies in a database. To take a trial from it, a process holds the study's lock; while it
+works on the trial, it holds the trial's own lock. What is marked as running but not locked was left
+by a process that is gone, and is queued again. So no trial runs twice at a time, none is lost, and
+a killed process loses the one trial it was at.
 """
 
 import gc
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,7 +20,7 @@ import optuna
 import pandas as pd
 import sqlalchemy
 import torch
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from cifar100_transfer.config import Changes
@@ -48,29 +48,25 @@ class Plan:
 
     Attributes:
         name: of the study; equal names mean comparable trials.
-        distributions: of every setting of a trial.
-        jobs: the settings of every trial; None: `sampler` draws them.
+        distributions: of the settings that a sampler draws, or that importances are asked of. A
+            study keeps to its first ones.
+        jobs: the settings of every trial; None: `sampler` draws them. A study may get other jobs
+            later: those it knows are not run again.
         trials: how many trials a sampler draws.
         sampler: makes a sampler from the number of trials there are.
         pruner: decides by the reported accuracies which trials to give up.
     """
 
     name: str
-    distributions: Mapping[str, BaseDistribution]
+    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
     jobs: tuple[Changes, ...] | None = None
     trials: int = 0
     sampler: Callable[[int], optuna.samplers.BaseSampler] = optuna.samplers.RandomSampler
     pruner: optuna.pruners.BasePruner = field(default_factory=optuna.pruners.NopPruner)
 
-    @classmethod
-    def of_jobs(cls, name: str, jobs: list[Changes]) -> "Plan":
-        """Return the plan of trials that are all known."""
-        values = {key: list(dict.fromkeys(job[key] for job in jobs)) for key in jobs[0]}
-        return cls(
-            name,
-            {key: CategoricalDistribution(choices) for key, choices in values.items()},
-            tuple(jobs),
-        )
+    def has(self, trial: FrozenTrial | optuna.Trial) -> bool:
+        """Whether a trial of the study is one of these."""
+        return self.jobs is None or trial.user_attrs.get(_JOB) in self.jobs
 
 
 @dataclass(frozen=True)
@@ -119,31 +115,42 @@ def run_trials(url: str, plan: Plan, objective: Objective) -> optuna.Study:
             if trial:
                 _run(study, plan, trial, objective)
                 continue
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        running = [t for t in _trials(study, plan) if t.state == TrialState.RUNNING]
         if not running:
             break
         if not waiting_told:
             logger.info("Waiting for %d trials that other processes are at", len(running))
             waiting_told = True
         time.sleep(POLL_SECONDS)
-    return _check_any_finished(study)
+    _check_any_finished(study, plan)
+    return study
 
 
-def trials_table(study: optuna.Study) -> pd.DataFrame:
-    """Return one row a trial, in the order in which they were made.
+def settings_of(trial: FrozenTrial | optuna.Trial) -> dict[str, Any]:
+    """Return what a trial tries: its job, or what was drawn for it."""
+    return trial.user_attrs.get(_JOB) or trial.params
+
+
+def trials_table(study: optuna.Study, plan: Plan) -> pd.DataFrame:
+    """Return one row a trial of the plan, in the order in which they were made.
 
     Columns: `trial`; `state` (`complete`, `pruned`, `failed`, or `killed`: its process ended, and
-    another trial replaces it); one a setting; the outcome's figures; `reason` of a failure;
+    another trial replaces it); one a setting; the outcome's figures by name; `reason` of a failure;
     `replaces`, the number of a killed trial.
     """
     rows = []
-    for trial in study.get_trials(deepcopy=False):
-        attributes = {k: v for k, v in trial.user_attrs.items() if k not in (_JOB, _ATTEMPT)}
+    for trial in _trials(study, plan):
+        # Sorted, as PostgreSQL gives them in any order.
+        attributes = {
+            name: value
+            for name, value in sorted(trial.user_attrs.items())
+            if name not in (_JOB, _ATTEMPT)
+        }
         rows.append(
             {
                 "trial": trial.number,
                 "state": state_of(trial),
-                **(trial.user_attrs.get(_JOB) or trial.params),
+                **settings_of(trial),
                 **{k: v for k, v in attributes.items() if k not in (_REASON, _REPLACES)},
                 _REASON: attributes.get(_REASON),
                 _REPLACES: attributes.get(_REPLACES),
@@ -165,7 +172,7 @@ def _open(url: str, plan: Plan) -> tuple[optuna.Study, Locks]:
     shown = parsed.render_as_string(hide_password=True)
     try:
         locks = _locks(parsed)
-        # Neither Optuna's making of tables nor a queue's filling can be done by two at a time.
+        # Optuna's making of tables can't be done by two at a time.
         with locks.hold("storage"):
             storage = optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(parsed))
             study = optuna.create_study(
@@ -175,7 +182,6 @@ def _open(url: str, plan: Plan) -> tuple[optuna.Study, Locks]:
                 load_if_exists=True,
                 pruner=plan.pruner,
             )
-            _fill_queue(study, plan)
     except ImportError as error:
         raise UserError(
             f"{shown} needs a driver that is not installed ({error}): "
@@ -219,12 +225,8 @@ def _engine_options(url: sqlalchemy.URL) -> dict[str, Any]:
     return {"pool_pre_ping": True}
 
 
-def _fill_queue(study: optuna.Study, plan: Plan) -> None:
-    """Queue every job that was never queued; a killed process may have queued some."""
-    queued = [trial.user_attrs.get(_JOB) for trial in study.get_trials(deepcopy=False)]
-    for job in plan.jobs or ():
-        if job not in queued:
-            study.enqueue_trial(job, user_attrs={_JOB: job})
+def _trials(study: optuna.Study, plan: Plan) -> list[FrozenTrial]:
+    return [trial for trial in study.get_trials(deepcopy=False) if plan.has(trial)]
 
 
 def _requeue_orphans(study: optuna.Study, plan: Plan, locks: Locks) -> None:
@@ -234,7 +236,7 @@ def _requeue_orphans(study: optuna.Study, plan: Plan, locks: Locks) -> None:
             if free and study.trials[trial.number].state == TrialState.RUNNING:
                 study.tell(trial.number, state=TrialState.FAIL)
     # From the database alone, so that it doesn't matter where a process is killed.
-    trials = study.get_trials(deepcopy=False)
+    trials = _trials(study, plan)
     replaced = _replaced(trials)
     for trial in trials:
         attempt = trial.user_attrs.get(_ATTEMPT, 1)
@@ -242,7 +244,7 @@ def _requeue_orphans(study: optuna.Study, plan: Plan, locks: Locks) -> None:
             logger.info("The process of trial %d is gone: the trial is queued again", trial.number)
             job = trial.user_attrs.get(_JOB)
             again = {_REPLACES: trial.number, _ATTEMPT: attempt + 1} | ({_JOB: job} if job else {})
-            study.enqueue_trial(job or trial.params, user_attrs=again)
+            study.enqueue_trial(settings_of(trial), user_attrs=again)
 
 
 def _replaced(trials: list[FrozenTrial]) -> set[int]:
@@ -254,17 +256,30 @@ def _lock_name(plan: Plan, number: int) -> str:
 
 
 def _take(study: optuna.Study, plan: Plan) -> optuna.Trial | None:
-    """Take a trial from the queue, or draw one; the study's lock must be held."""
-    trials = study.get_trials(deepcopy=False)
-    if not _waiting(trials) and _undrawn(trials, plan) == 0:
-        return None
-    # The number of trials is part of the seed, so that processes don't draw the same settings.
-    study.sampler = plan.sampler(len(trials))
-    return study.ask(dict(plan.distributions))
+    """Take a trial from the queue, the next job, or draw one; the study's lock must be held."""
+    while True:
+        trials = study.get_trials(deepcopy=False)
+        if not _waiting(trials):
+            if jobs := _untried(trials, plan):
+                study.enqueue_trial(jobs[0], user_attrs={_JOB: jobs[0]})
+            elif _undrawn(trials, plan) == 0:
+                return None
+        # The number of trials is part of the seed, so that processes don't draw the same settings.
+        study.sampler = plan.sampler(len(trials))
+        trial = study.ask(dict(plan.distributions))
+        if plan.has(trial):
+            return trial
+        # Queued for other jobs than these, by a process that was killed.
+        study.tell(trial, state=TrialState.FAIL)
 
 
 def _waiting(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.state == TrialState.WAITING]
+
+
+def _untried(trials: list[FrozenTrial], plan: Plan) -> list[Changes]:
+    tried = [trial.user_attrs.get(_JOB) for trial in trials]
+    return [job for job in plan.jobs or () if job not in tried]
 
 
 def _undrawn(trials: list[FrozenTrial], plan: Plan) -> int:
@@ -307,29 +322,29 @@ def _return_memory() -> None:
 
 
 def _settings(trial: optuna.Trial) -> str:
-    return ", ".join(f"{name}={value}" for name, value in trial.params.items())
+    return ", ".join(f"{name}={value}" for name, value in settings_of(trial).items())
 
 
-def _check_any_finished(study: optuna.Study) -> optuna.Study:
-    trials = study.get_trials(deepcopy=False)
+def _check_any_finished(study: optuna.Study, plan: Plan) -> None:
+    trials = _trials(study, plan)
     if not any(trial.state == TrialState.COMPLETE for trial in trials):
         reasons = [t.user_attrs[_REASON] for t in trials if _REASON in t.user_attrs]
         reason = reasons[-1] if reasons else "their processes were killed"
         raise UserError(f"not one of the {len(trials)} trials came to an end; the last: {reason}")
-    return study
 
 
 def _log_start(study: optuna.Study, plan: Plan, shown: str) -> None:
-    trials = study.get_trials(deepcopy=False)
+    trials = _trials(study, plan)
     done = sum(trial.state.is_finished() for trial in trials) - len(_replaced(trials))
     total = len(plan.jobs) if plan.jobs is not None else plan.trials
     logger.info("Study %s in %s: %d of %d trials are done", plan.name, shown, done, total)
 
 
 def _log_progress(study: optuna.Study, plan: Plan, trial: optuna.Trial, outcome: Outcome) -> None:
-    trials = study.get_trials(deepcopy=False)
+    trials = _trials(study, plan)
     finished = sum(t.state.is_finished() for t in trials) - len(_replaced(trials))
-    left = _undrawn(trials, plan) + sum(not t.state.is_finished() for t in trials)
+    jobs, undrawn = _untried(trials, plan), _undrawn(trials, plan)
+    left = len(jobs) + undrawn + sum(not t.state.is_finished() for t in trials)
     complete = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
     logger.info(
         "%d of %d trials: %s: %.2f %%%s; best %.2f %%; about %s left",
@@ -339,11 +354,13 @@ def _log_progress(study: optuna.Study, plan: Plan, trial: optuna.Trial, outcome:
         100 * outcome.accuracy,
         " (given up)" if outcome.pruned else "",
         100 * max(complete, default=outcome.accuracy),
-        timedelta(seconds=round(seconds_left(trials, _undrawn(trials, plan)))),
+        timedelta(seconds=round(seconds_left(trials, undrawn, jobs))),
     )
 
 
-def seconds_left(trials: list[FrozenTrial], undrawn: int) -> float:
+def seconds_left(
+    trials: list[FrozenTrial], undrawn: int = 0, jobs: Sequence[Changes] = ()
+) -> float:
     """Estimate the seconds until all trials are finished, if no process joins or leaves.
 
     The time of a trial is taken to grow with its epochs, where those are a setting.
@@ -351,19 +368,20 @@ def seconds_left(trials: list[FrozenTrial], undrawn: int) -> float:
     Args:
         trials: all trials there are, at least one of them finished.
         undrawn: number of trials that are still to be drawn.
+        jobs: settings of trials that are still to be made.
     """
     done = [t for t in trials if t.duration and state_of(t) in ("complete", "pruned")]
     if not done:
         return 0.0
-    work = sum(_work(trial) for trial in done)
+    work = sum(_work(settings_of(trial)) for trial in done)
     per_work = sum(t.duration.total_seconds() for t in done if t.duration) / work
-    ahead = sum(_work(trial) for trial in _waiting(trials)) + undrawn * work / len(done)
+    queued = [settings_of(trial) for trial in _waiting(trials)]
+    ahead = sum(_work(settings) for settings in (*queued, *jobs)) + undrawn * work / len(done)
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
     # Trials of other processes are on average halfway, and those processes share what is ahead.
-    ahead += sum(_work(trial) for trial in running) / 2
+    ahead += sum(_work(settings_of(trial)) for trial in running) / 2
     return per_work * ahead / (len(running) + 1)
 
 
-def _work(trial: FrozenTrial) -> float:
-    settings = trial.user_attrs.get(_JOB) or trial.params
+def _work(settings: Mapping[str, Any]) -> float:
     return float(settings.get(EPOCHS, 1))
