@@ -8,7 +8,8 @@
 docs/results/runs/NAME.json: every model's metrics, history, training summary and accuracy on
 corrupted images, as far as the run made them; wall time, peak memory, machine and versions.
 `tables` writes those figures into README.md, with those that champion.py and time_to_75.py stored,
-and what throughput.py stored into docs/throughput.md.
+and what throughput.py stored into docs/throughput.md, and the trials in docs/results/*.csv into
+docs/tuning.md.
 """
 
 import argparse
@@ -23,9 +24,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 from champion import read_recipe
 from machine import describe_machine, public_command
-from report_tables import fill, spread, throughput_table
+from report_tables import (
+    ablation_table,
+    fill,
+    grid_table,
+    screening_table,
+    spread,
+    throughput_table,
+)
 
 from cifar100_transfer.nested import leaves
 
@@ -167,7 +176,30 @@ def _throughput_tables() -> dict[str, str]:
     return found
 
 
-PAGES = {"README.md": _readme_tables, "docs/throughput.md": _throughput_tables}
+def _tuning_tables() -> dict[str, str]:
+    epochs, size = "training.epochs", "training.batch_size"
+    return {
+        **{
+            name: ablation_table(_trials(name))
+            for name in ("ablation_squeezenet", "ablation_express")
+        },
+        **{
+            name: grid_table(_trials(name), size, epochs)
+            for name in ("tuning_sample", "tuning_simple_cnn")
+        },
+        "screening": screening_table(_trials("screening")),
+    }
+
+
+def _trials(name: str) -> pd.DataFrame:
+    return pd.read_csv(RESULTS / f"{name}.csv")
+
+
+PAGES = {
+    "README.md": _readme_tables,
+    "docs/throughput.md": _throughput_tables,
+    "docs/tuning.md": _tuning_tables,
+}
 
 
 def _demo_table() -> str:

@@ -14,9 +14,10 @@ def test_the_tables_are_those_of_the_stored_figures(script: str, page: str) -> N
     assert made == text, f"run python benchmarks/{script}.py tables"
 
 
-def test_the_throughput_is_the_stored_one() -> None:
-    text = (ROOT / "docs/throughput.md").read_text(encoding="utf-8")
-    made = importlib.import_module("results").with_tables(text, "docs/throughput.md")
+@pytest.mark.parametrize("page", ["docs/throughput.md", "docs/tuning.md"])
+def test_the_tables_of_further_pages_are_those_of_the_stored_figures(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    made = importlib.import_module("results").with_tables(text, page)
     assert made == text, "run python benchmarks/results.py tables"
 
 
