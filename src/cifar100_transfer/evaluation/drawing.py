@@ -51,6 +51,9 @@ STYLE = {
     "lines.linewidth": 1.6,
 }
 
+SHOWN_OF_MANY = 50
+"""Classes, of more than a figure has room for."""
+
 P = ParamSpec("P")
 # Matplotlib's settings belong to the process: two threads in a style of their own would leave one.
 _STYLE_LOCK = threading.Lock()
@@ -123,3 +126,13 @@ def time_unit(seconds: float) -> tuple[str, float]:
     if seconds >= 2 * 3600:
         return "hours", 3600
     return ("minutes", 60) if seconds >= 120 else ("seconds", 1)
+
+
+def short_name(name: str, length: int = 20) -> str:
+    """Write the name of a class for people, in at most `length` characters."""
+    return cut(name.replace("_", " "), length)
+
+
+def in_lines(name: str, length: int, lines: int) -> str:
+    """Write the name of a class for people in at most `lines` lines of `length` characters."""
+    return textwrap.fill(name.replace("_", " "), length, max_lines=lines, placeholder="…")
