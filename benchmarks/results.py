@@ -104,7 +104,11 @@ ROWS = (
     Row("SqueezeNet 1.1, random weights", "squeezenet_scratch", "transfer"),
     Row("`express`, from scratch", "express_12", "express"),
     Row("`express`, its longer recipe", "express", "express"),
-    Row("`express`, the longer recipe with AugMix (track `held_out`)", "express_held_out", "express"),
+    Row(
+        "`express`, its longer recipe with AugMix (track `held_out`)",
+        "express_held_out",
+        "express",
+    ),
     Row(
         "`express`, robust recipe (track `open`)",
         "express_robust",

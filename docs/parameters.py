@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cifar100_transfer.hooks import CATALOG_PARAMETERS, parameter_types
+from cifar100_transfer.parameter_checks import CATALOG_PARAMETERS, parameter_types
 from cifar100_transfer.pipeline_registry import register_pipelines
 
 ROOT = Path(__file__).resolve().parent.parent

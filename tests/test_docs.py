@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar100_transfer.hooks import CATALOG_PARAMETERS, parameter_names
+from cifar100_transfer.parameter_checks import CATALOG_PARAMETERS, parameter_names
 from cifar100_transfer.pipeline_registry import register_pipelines
 from docs import parameters
 

@@ -10,7 +10,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from pluggy import PluginManager
 
-from cifar100_transfer import hooks, settings
+from cifar100_transfer import hooks, parameter_checks, settings
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 
@@ -57,8 +57,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 def check(values: dict[str, Any]) -> None:
-    hooks.check_names(values, REGISTERED, nowhere)
-    hooks.check_values(values, REGISTERED, nowhere)
+    parameter_checks.check_names(values, REGISTERED, nowhere)
+    parameter_checks.check_values(values, REGISTERED, nowhere)
 
 
 def test_the_shipped_shape_of_parameters_is_accepted() -> None:
@@ -139,10 +139,12 @@ def test_what_the_environment_has_no_use_for_is_refused(
 
 def test_what_hooks_take_and_a_catalog_that_cannot_be_read_are_let_through() -> None:
     entries = {"images": {"filepath": "${runtime_params:raw_data,x}"}}
-    hooks.check_takers({"mlflow": "x", "tensorboard": "x", "raw_data": "x"}, entries, "e")
-    hooks.check_takers({"weights": "x"}, {}, "e")
+    parameter_checks.check_takers(
+        {"mlflow": "x", "tensorboard": "x", "raw_data": "x"}, entries, "e"
+    )
+    parameter_checks.check_takers({"weights": "x"}, {}, "e")
     with pytest.raises(UserError, match="weights=x"):
-        hooks.check_takers({"weights": "x"}, entries, "e")
+        parameter_checks.check_takers({"weights": "x"}, entries, "e")
 
 
 def test_the_keys_of_a_dictionary_are_data() -> None:
@@ -160,7 +162,8 @@ def test_a_missing_group_or_value_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(hooks.parameter_names(REGISTERED) - set(hooks.CATALOG_PARAMETERS))
+    "path",
+    sorted(parameter_checks.parameter_names(REGISTERED) - set(parameter_checks.CATALOG_PARAMETERS)),
 )
 def test_every_parameter_refuses_a_wrong_type_and_a_misspelling(path: str) -> None:
     with pytest.raises(UserError) as raised:
@@ -171,7 +174,7 @@ def test_every_parameter_refuses_a_wrong_type_and_a_misspelling(path: str) -> No
 
 
 def test_origin_prefers_the_command_line_then_the_environment() -> None:
-    origin = hooks.Origin(
+    origin = parameter_checks.Origin(
         {"conf/mine/p.yml": {"a": {"b": 1}}, "conf/base/p.yml": {"a": {"b": 0, "c": 0}}},
         {"a": {"d": 5}},
     )

@@ -1,12 +1,10 @@
 """What happens around a run: parameters are checked, missing inputs made, errors made readable."""
 
-import difflib
 import errno
 import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, get_origin
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import click
 import yaml
@@ -14,8 +12,6 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io import AbstractDataset, CatalogProtocol
 from kedro.pipeline import Pipeline
-from kedro.validation import TypeExtractor
-from pydantic import BaseModel, ValidationError
 
 from cifar100_transfer.config import (
     AblationConfig,
@@ -27,7 +23,15 @@ from cifar100_transfer.config import (
 from cifar100_transfer.datasets import ArtifactDataset, FolderDataset
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import return_freed_memory
-from cifar100_transfer.nested import leaves
+from cifar100_transfer.parameter_checks import (
+    CATALOG_PARAMETERS,
+    Origin,
+    check_names,
+    check_pipelines,
+    check_takers,
+    check_values,
+    parameter_types,
+)
 
 if TYPE_CHECKING:  # a tenth of the time of `kedro registry list`, which needs none
     from kedro.framework.context import KedroContext
@@ -35,17 +39,6 @@ if TYPE_CHECKING:  # a tenth of the time of `kedro registry list`, which needs n
 logger = logging.getLogger(__name__)
 
 Catalog: TypeAlias = CatalogProtocol[str, AbstractDataset[Any, Any]]
-Registry = Mapping[str, Pipeline]
-
-# Parameters that the catalog or a hook reads; no node sees them.
-CATALOG_PARAMETERS = (
-    *("raw_data", "weights", "challenge_data", "challenge_source"),
-    *("model", "images", "image_size", "studies", "mlflow", "tensorboard"),
-)
-
-
-# Of these, what hooks take and not the catalog.
-HOOK_PARAMETERS = ("mlflow", "tensorboard")
 
 
 def fail(error: Exception) -> NoReturn:
@@ -102,7 +95,7 @@ class ParameterHooks:
             fail(error)
 
 
-def _read_parameters(context: "KedroContext") -> tuple[Mapping[str, Any], "Origin"]:
+def _read_parameters(context: "KedroContext") -> tuple[Mapping[str, Any], Origin]:
     """Return all parameters, and where each is from.
 
     Raises:
@@ -123,139 +116,6 @@ def _requested() -> list[str]:
     given = [options.get(option) or [] for option in ("pipeline", "pipelines")]
     # Kedro's commands disagree on whether an option can be given more than once.
     return [name for names in given for name in ([names] if isinstance(names, str) else names)]
-
-
-def check_pipelines(names: Iterable[str], registered: Registry) -> None:
-    """Raise a `UserError` if a pipeline is asked for that is not registered."""
-    for name in names:
-        if name not in registered:
-            near = difflib.get_close_matches(name, sorted(registered), n=3)
-            known = " or ".join(near) if near else ", ".join(sorted(registered))
-            raise UserError(f"--pipelines: no pipeline is called '{name}'; choose {known}")
-
-
-def check_names(values: Mapping[str, Any], registered: Registry, origin: "Origin") -> None:
-    """Raise a `UserError` if a parameter belongs to no node of any registered pipeline."""
-    known = parameter_names(registered)
-    open_to_keys = _dictionaries(registered)
-    for path, _ in leaves(values):
-        if path in known or any(name.startswith(f"{path}.") for name in known):
-            continue
-        if path.startswith(open_to_keys):
-            continue
-        near = difflib.get_close_matches(path, sorted(known), n=3, cutoff=0.7)
-        hint = f"did you mean {' or '.join(near)}?" if near else "see conf/base/parameters*.yml"
-        raise UserError(f"{origin(path)}: no parameter is called '{path}'; {hint}")
-
-
-def check_values(values: Mapping[str, Any], registered: Registry, origin: "Origin") -> None:
-    """Raise a `UserError` that names every value its typed model refuses."""
-    problems = []
-    for name, model in parameter_types(registered).items():
-        value = _lookup(values, name)
-        if value is None:
-            problems.append(f"{origin(name)}: parameter '{name}' is missing")
-            continue
-        try:
-            model.model_validate(value)
-        except ValidationError as error:
-            problems += [_explain(problem, name, origin) for problem in error.errors()]
-    if problems:
-        raise UserError("; ".join(problems))
-
-
-def check_takers(given: Mapping[str, Any], entries: Mapping[str, Any], environment: str) -> None:
-    """Raise a `UserError` if the command line gives the catalog what no entry of it takes.
-
-    Without this, `--env=sample --params=raw_data=DIR` would train on the embedded images.
-
-    Args:
-        given: parameters of the command line.
-        entries: the catalog's, unresolved; empty where its files can't be read one by one.
-        environment: its name.
-    """
-    text = str(entries)
-    for name in CATALOG_PARAMETERS:
-        taken = name in HOOK_PARAMETERS or re.search(rf"runtime_params:{name}\b", text)
-        if name in given and entries and not taken:
-            raise UserError(
-                f"--params: {name}={given[name]}: no catalog entry takes it with "
-                f"--env={environment}: leave it out, or choose another environment"
-            )
-
-
-def parameter_types(registered: Registry) -> dict[str, type[BaseModel]]:
-    """Return the typed model of every parameter group that some node takes."""
-    types: dict[str, type[BaseModel]]
-    types = TypeExtractor(dict(registered)).extract_types_from_pipelines()
-    return types
-
-
-def parameter_names(registered: Registry) -> set[str]:
-    """Return the dotted name of every parameter there is."""
-    groups = parameter_types(registered)
-    taken = {name for pipeline in registered.values() for name in pipeline.inputs()}
-    single = {name.removeprefix("params:") for name in taken if name.startswith("params:")}
-    in_groups = {path for name, model in groups.items() for path in _fields(model, name)}
-    return in_groups | (single - set(groups)) | set(CATALOG_PARAMETERS)
-
-
-def _dictionaries(registered: Registry) -> tuple[str, ...]:
-    """Return the beginnings of the names under parameters whose own keys are data."""
-    return tuple(
-        f"{path}."
-        for group, model in parameter_types(registered).items()
-        for path in _fields(model, group)
-        if get_origin(_annotation(model, path.removeprefix(f"{group}."))) is dict
-    )
-
-
-def _annotation(model: type[BaseModel], path: str) -> Any:
-    kind: Any = model
-    for name in path.split("."):
-        kind = kind.model_fields[name].annotation
-    return kind
-
-
-def _fields(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _fields(kind, f"{prefix}.{name}")
-        else:
-            yield f"{prefix}.{name}"
-
-
-def _explain(problem: Any, name: str, origin: "Origin") -> str:
-    path = ".".join([name, *map(str, problem["loc"])])
-    if problem["type"] == "missing":
-        return f"{origin(path)}: parameter '{path}' is missing"
-    message = problem["msg"][:1].lower() + problem["msg"][1:]
-    return f"{origin(path)}: {path}={problem['input']!r}: {message}"
-
-
-class Origin:
-    """Says where a parameter's value is from: `--params`, or a file of the configuration.
-
-    Args:
-        files: content of every parameters file, the one that wins first.
-        runtime: parameters given on the command line.
-    """
-
-    def __init__(self, files: Mapping[str, Mapping[str, Any]], runtime: Mapping[str, Any]) -> None:
-        self._files = files
-        self._runtime = runtime
-
-    def __call__(self, path: str) -> str:
-        """Return the place that sets `path`, or else the nearest group around it."""
-        while path:
-            if _lookup(self._runtime, path) is not None:
-                return "--params"
-            for file, content in self._files.items():
-                if _lookup(content, path) is not None:
-                    return file
-            path = path.rpartition(".")[0]
-        return "conf/base/parameters*.yml"
 
 
 def _locate(context: "KedroContext") -> Origin:
@@ -282,14 +142,6 @@ def _files(context: "KedroContext", pattern: str) -> dict[str, Mapping[str, Any]
             except yaml.YAMLError as error:
                 raise UserError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
     return files
-
-
-def _lookup(values: Any, path: str) -> Any:
-    for part in path.split("."):
-        if not isinstance(values, Mapping) or part not in values:
-            return None
-        values = values[part]
-    return values
 
 
 class PreflightHooks:

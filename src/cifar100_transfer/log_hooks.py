@@ -12,7 +12,8 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from cifar100_transfer.datasets import ArtifactDataset, JSONDataset
-from cifar100_transfer.hooks import CATALOG_PARAMETERS, Catalog
+from cifar100_transfer.hooks import Catalog
+from cifar100_transfer.parameter_checks import CATALOG_PARAMETERS
 from cifar100_transfer.pipeline_registry import MODELS
 
 logger = logging.getLogger(__name__)

@@ -11,20 +11,20 @@ from typing import Any
 
 import pytest
 
-from cifar100_transfer import hooks
+from cifar100_transfer import parameter_checks
 from cifar100_transfer.config import Settings
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import choose_device
 from tests.faults.conftest import Kedro
 from tests.test_hooks import REGISTERED, VALUES, changed, check
 
-TYPES = hooks.parameter_types(REGISTERED)
+TYPES = parameter_checks.parameter_types(REGISTERED)
 
 
 @pytest.fixture(autouse=True)
 def known_types(monkeypatch: pytest.MonkeyPatch) -> None:
     """Find the types of all parameters once, not at every check."""
-    monkeypatch.setattr(hooks, "parameter_types", lambda registered: TYPES)
+    monkeypatch.setattr(parameter_checks, "parameter_types", lambda registered: TYPES)
 
 
 def fields() -> Iterator[tuple[str, dict[str, Any], bool]]:
@@ -109,7 +109,7 @@ def test_every_number_has_a_lower_limit() -> None:
 @pytest.mark.parametrize("name", [name for name, (_, required) in ALL.items() if required])
 def test_every_parameter_without_a_default_is_missed(name: str) -> None:
     group, _, last = name.rpartition(".")
-    values = hooks._lookup(VALUES, group)
+    values = parameter_checks._lookup(VALUES, group)
     with pytest.raises(UserError, match=f"parameter '{name}' is missing"):
         check(changed(group, {key: value for key, value in values.items() if key != last}))
 

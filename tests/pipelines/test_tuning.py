@@ -21,7 +21,7 @@ from cifar100_transfer.config import (
 )
 from cifar100_transfer.data import ImageSet, channel_statistics
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.hooks import Origin, check_names, check_values
+from cifar100_transfer.parameter_checks import Origin, check_names, check_values
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 from cifar100_transfer.pipelines.tuning.nodes import (
     make_ablation,

@@ -1,0 +1,164 @@
+"""What parameters there are, and whether given ones are right: names, types, ranges, and takers."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, get_origin
+
+from kedro.pipeline import Pipeline
+from kedro.validation import TypeExtractor
+from pydantic import BaseModel, ValidationError
+
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.nested import leaves
+
+Registry = Mapping[str, Pipeline]
+
+# Parameters that the catalog or a hook reads; no node sees them.
+CATALOG_PARAMETERS = (
+    *("raw_data", "weights", "challenge_data", "challenge_source"),
+    *("model", "images", "image_size", "studies", "mlflow", "tensorboard"),
+)
+# Of these, what hooks take and not the catalog.
+HOOK_PARAMETERS = ("mlflow", "tensorboard")
+
+
+def check_pipelines(names: Iterable[str], registered: Registry) -> None:
+    """Raise a `UserError` if a pipeline is asked for that is not registered."""
+    for name in names:
+        if name not in registered:
+            near = difflib.get_close_matches(name, sorted(registered), n=3)
+            known = " or ".join(near) if near else ", ".join(sorted(registered))
+            raise UserError(f"--pipelines: no pipeline is called '{name}'; choose {known}")
+
+
+def check_names(values: Mapping[str, Any], registered: Registry, origin: "Origin") -> None:
+    """Raise a `UserError` if a parameter belongs to no node of any registered pipeline."""
+    known = parameter_names(registered)
+    open_to_keys = _dictionaries(registered)
+    for path, _ in leaves(values):
+        if path in known or any(name.startswith(f"{path}.") for name in known):
+            continue
+        if path.startswith(open_to_keys):
+            continue
+        near = difflib.get_close_matches(path, sorted(known), n=3, cutoff=0.7)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see conf/base/parameters*.yml"
+        raise UserError(f"{origin(path)}: no parameter is called '{path}'; {hint}")
+
+
+def check_values(values: Mapping[str, Any], registered: Registry, origin: "Origin") -> None:
+    """Raise a `UserError` that names every value its typed model refuses."""
+    problems = []
+    for name, model in parameter_types(registered).items():
+        value = _lookup(values, name)
+        if value is None:
+            problems.append(f"{origin(name)}: parameter '{name}' is missing")
+            continue
+        try:
+            model.model_validate(value)
+        except ValidationError as error:
+            problems += [_explain(problem, name, origin) for problem in error.errors()]
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def check_takers(given: Mapping[str, Any], entries: Mapping[str, Any], environment: str) -> None:
+    """Raise a `UserError` if the command line gives the catalog what no entry of it takes.
+
+    Without this, `--env=sample --params=raw_data=DIR` would train on the embedded images.
+
+    Args:
+        given: parameters of the command line.
+        entries: the catalog's, unresolved; empty where its files can't be read one by one.
+        environment: its name.
+    """
+    text = str(entries)
+    for name in CATALOG_PARAMETERS:
+        taken = name in HOOK_PARAMETERS or re.search(rf"runtime_params:{name}\b", text)
+        if name in given and entries and not taken:
+            raise UserError(
+                f"--params: {name}={given[name]}: no catalog entry takes it with "
+                f"--env={environment}: leave it out, or choose another environment"
+            )
+
+
+def parameter_types(registered: Registry) -> dict[str, type[BaseModel]]:
+    """Return the typed model of every parameter group that some node takes."""
+    types: dict[str, type[BaseModel]]
+    types = TypeExtractor(dict(registered)).extract_types_from_pipelines()
+    return types
+
+
+def parameter_names(registered: Registry) -> set[str]:
+    """Return the dotted name of every parameter there is."""
+    groups = parameter_types(registered)
+    taken = {name for pipeline in registered.values() for name in pipeline.inputs()}
+    single = {name.removeprefix("params:") for name in taken if name.startswith("params:")}
+    in_groups = {path for name, model in groups.items() for path in _fields(model, name)}
+    return in_groups | (single - set(groups)) | set(CATALOG_PARAMETERS)
+
+
+def _dictionaries(registered: Registry) -> tuple[str, ...]:
+    """Return the beginnings of the names under parameters whose own keys are data."""
+    return tuple(
+        f"{path}."
+        for group, model in parameter_types(registered).items()
+        for path in _fields(model, group)
+        if get_origin(_annotation(model, path.removeprefix(f"{group}."))) is dict
+    )
+
+
+def _annotation(model: type[BaseModel], path: str) -> Any:
+    kind: Any = model
+    for name in path.split("."):
+        kind = kind.model_fields[name].annotation
+    return kind
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _fields(kind, f"{prefix}.{name}")
+        else:
+            yield f"{prefix}.{name}"
+
+
+def _explain(problem: Any, name: str, origin: "Origin") -> str:
+    path = ".".join([name, *map(str, problem["loc"])])
+    if problem["type"] == "missing":
+        return f"{origin(path)}: parameter '{path}' is missing"
+    message = problem["msg"][:1].lower() + problem["msg"][1:]
+    return f"{origin(path)}: {path}={problem['input']!r}: {message}"
+
+
+class Origin:
+    """Says where a parameter's value is from: `--params`, or a file of the configuration.
+
+    Args:
+        files: content of every parameters file, the one that wins first.
+        runtime: parameters given on the command line.
+    """
+
+    def __init__(self, files: Mapping[str, Mapping[str, Any]], runtime: Mapping[str, Any]) -> None:
+        self._files = files
+        self._runtime = runtime
+
+    def __call__(self, path: str) -> str:
+        """Return the place that sets `path`, or else the nearest group around it."""
+        while path:
+            if _lookup(self._runtime, path) is not None:
+                return "--params"
+            for file, content in self._files.items():
+                if _lookup(content, path) is not None:
+                    return file
+            path = path.rpartition(".")[0]
+        return "conf/base/parameters*.yml"
+
+
+def _lookup(values: Any, path: str) -> Any:
+    for part in path.split("."):
+        if not isinstance(values, Mapping) or part not in values:
+            return None
+        values = values[part]
+    return values
