@@ -375,8 +375,8 @@ def test_the_history_counts_trials_without_a_judgement() -> None:
         figure = figures.search_history(trials, "t", column)
         return " ".join(t.get_text() for t in figure.findobj(Text))
 
-    assert "1 trials that came to no judgement" in text("validation_accuracy")
-    assert "2 trials that came to no judgement" in text("corrupted_accuracy")
+    assert "without a judgement, not shown: 1." in text("validation_accuracy")
+    assert "without a judgement, not shown: 2." in text("corrupted_accuracy")
 
 
 def test_names_of_architectures_that_are_alike_stand_apart() -> None:

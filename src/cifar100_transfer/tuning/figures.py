@@ -58,7 +58,7 @@ def search_history(trials: pd.DataFrame, title: str, accuracy: str = CLEAN) -> F
     """
     # On corrupted images none is judged that was given up.
     lost = int(trials[accuracy].isna().sum())
-    note = f"{lost} trials that came to no judgement are not shown." if lost else ""
+    note = f"Trials without a judgement, not shown: {lost}." if lost else ""
     figure = empty_figure(8, 4, title, note)
     axes = figure.subplots()
     for state, (marker, colour) in _STATES.items():
