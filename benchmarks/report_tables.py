@@ -61,15 +61,15 @@ def ablation_table(trials: pd.DataFrame) -> str:
         if accuracy not in trials:
             continue
         table = paired_differences(trials, changes, accuracy)
-        titles += [f"{images} images, %", "difference in points", "Student's 95 %"]
+        titles += [f"{images} images, %", "difference in points"]
         columns += [
             [f"{100 * value:.2f}" for value in table[accuracy]],
             ["", *(f"{100 * value:+.2f}" for value in table["difference"].iloc[1:])],
-            [
-                "" if pd.isna(low) else f"{100 * low:+.2f} to {100 * high:+.2f}"
-                for low, high in zip(table["t_low"], table["t_high"], strict=True)
-            ],
         ]
+        if table["t_low"].notna().any():  # there are several seeds
+            ends = zip(table["t_low"].iloc[1:], table["t_high"].iloc[1:], strict=True)
+            titles.append("Student's 95 %")
+            columns.append(["", *(f"{100 * low:+.2f} to {100 * high:+.2f}" for low, high in ends)])
     complete = trials[trials["state"] == "complete"]
     trained = complete.groupby("change")["train_accuracy"].mean()
     titles += ["training images, %", "time"]

@@ -9,7 +9,7 @@ docs/results/runs/NAME.json: every model's metrics, history, training summary an
 corrupted images, as far as the run made them; wall time, peak memory, machine and versions.
 `tables` writes those figures into README.md, with those that champion.py and time_to_75.py stored,
 and what throughput.py stored into docs/throughput.md, and the trials in docs/results/*.csv into
-docs/tuning.md.
+docs/tuning.md and docs/champion.md.
 """
 
 import argparse
@@ -196,6 +196,10 @@ def _tuning_tables() -> dict[str, str]:
     }
 
 
+def _champion_tables() -> dict[str, str]:
+    return {"ablation_few_images": ablation_table(_trials("ablation_few_images"))}
+
+
 def _trials(name: str) -> pd.DataFrame:
     return pd.read_csv(RESULTS / f"{name}.csv")
 
@@ -204,6 +208,7 @@ PAGES = {
     "README.md": _readme_tables,
     "docs/throughput.md": _throughput_tables,
     "docs/tuning.md": _tuning_tables,
+    "docs/champion.md": _champion_tables,
 }
 
 

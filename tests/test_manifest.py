@@ -44,6 +44,7 @@ def test_code_is_unknown_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_parameters_are_flat_and_plain() -> None:
     assert manifest.describe_parameters({"split": SplitConfig(seed=3), "x": {"y": [1]}}) == {
         "split.validation_share": 0.2,
+        "split.train_images": None,
         "split.seed": 3,
         "x.y": [1],
     }
@@ -123,7 +124,11 @@ def test_a_run_leaves_a_manifest(tmp_path: Path) -> None:
     assert written["status"] == "finished"
     assert written["command"] == {"pipeline_names": ["mine"]}
     assert written["git"] is None
-    assert written["parameters"] == {"split.validation_share": 0.2, "split.seed": 0}
+    assert written["parameters"] == {
+        "split.validation_share": 0.2,
+        "split.train_images": None,
+        "split.seed": 0,
+    }
     assert written["made"] == ["doubled"]
     assert set(written["nodes"]) == {"double"}
     assert written["seconds"] >= written["nodes"]["double"] >= 0

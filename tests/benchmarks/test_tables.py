@@ -14,7 +14,7 @@ def test_the_tables_are_those_of_the_stored_figures(script: str, page: str) -> N
     assert made == text, f"run python benchmarks/{script}.py tables"
 
 
-@pytest.mark.parametrize("page", ["docs/throughput.md", "docs/tuning.md"])
+@pytest.mark.parametrize("page", ["docs/throughput.md", "docs/tuning.md", "docs/champion.md"])
 def test_the_tables_of_further_pages_are_those_of_the_stored_figures(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     made = importlib.import_module("results").with_tables(text, page)
