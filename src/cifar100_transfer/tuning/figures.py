@@ -213,7 +213,8 @@ def ablation(table: pd.DataFrame, title: str, accuracy: str = CLEAN) -> Figure:
         8.5,
         1.8 + 0.45 * len(changes),
         title,
-        f"Paired by seed, {seeds} {'seed' if pairs == [1] else 'seeds'}; whiskers: Student's 95 % interval (none for one seed). "
+        f"Paired by seed, {seeds} {'seed' if pairs == [1] else 'seeds'}; whiskers: Student's 95 % "
+        f"interval (none for one seed). "
         f"Base: {base[accuracy]:.2%}.",
     )
     axes = figure.subplots()
