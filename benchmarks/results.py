@@ -27,14 +27,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 from champion import read_recipe
 from machine import describe_machine, public_command
-from report_tables import (
-    ablation_table,
-    fill,
-    grid_table,
-    screening_table,
-    spread,
-    throughput_table,
-)
+from report_tables import fill, spread, throughput_table
+from trial_tables import ablation_table, grid_table, screening_table
 
 from cifar100_transfer.nested import leaves
 

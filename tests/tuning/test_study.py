@@ -70,6 +70,15 @@ def test_every_job_runs_once_in_order_and_a_second_run_has_nothing_to_do(
     assert table.equals(again)
 
 
+def test_the_columns_of_figures_are_in_order_whatever_a_database_gives(plan: Plan) -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    for name in ("job", "seconds", "accuracy"):
+        trial.set_user_attr(name, JOBS[0] if name == "job" else 1.0)
+    columns = list(trials_table(study, plan).columns)
+    assert columns == ["trial", "state", "x", "accuracy", "seconds", "reason", "replaces"]
+
+
 @pytest.mark.parametrize(
     "error",
     [UserError("the loss is nan"), RuntimeError("out of memory\nat ..."), MemoryError()],
