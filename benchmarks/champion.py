@@ -34,7 +34,7 @@ from machine import command_line, describe_machine
 from omegaconf import OmegaConf
 from report_tables import spread
 
-from cifar100_transfer.config import ModelConfig, TrainingConfig
+from cifar100_transfer.config import ComputeConfig, ModelConfig, TrainingConfig
 from cifar100_transfer.data import (
     ImageSet,
     channel_statistics,
@@ -54,8 +54,6 @@ from cifar100_transfer.evaluation.robustness import rank_source_weights
 from cifar100_transfer.models import (
     Classifier,
     ClassifierSpec,
-    choose_device,
-    choose_precision,
     count_flops,
     load_classifier,
     predict_logits,
@@ -63,7 +61,7 @@ from cifar100_transfer.models import (
 )
 from cifar100_transfer.sealed import pack, unpack
 from cifar100_transfer.storage import atomic_path
-from cifar100_transfer.training import EpochRecord, build_classifier, train
+from cifar100_transfer.training import Compute, EpochRecord, build_classifier, train
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "champion.json"
@@ -98,8 +96,7 @@ class Job:
         model: the network.
         training: the recipe; its seed is replaced.
         sets: training, validation and test images.
-        device: where.
-        compile: whether training steps go through `torch.compile`.
+        compute: where and in which numbers; evaluation has its device and precision.
         folder: where everything lies that a later call needs.
         slice_seconds: after which this call ends.
         part: what is judged on, `validation` for trials or `test`.
@@ -110,18 +107,12 @@ class Job:
     model: ModelConfig
     training: TrainingConfig
     sets: tuple[ImageSet, ImageSet, ImageSet]
-    device: torch.device
-    compile: bool
+    compute: Compute
     folder: Path
     slice_seconds: float
     part: str
     images: int
     quick: bool
-
-    @property
-    def precision(self) -> torch.dtype:
-        """Of training steps and of evaluation."""
-        return choose_precision("auto", self.device)
 
     @property
     def judged(self) -> ImageSet:
@@ -137,9 +128,10 @@ class Job:
         return self.folder / f"seed_{seed}"
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Compute networks in `precision`."""
-        reduced = self.precision != torch.float32
-        return torch.autocast(self.device.type, self.precision if reduced else None, reduced)
+        """Compute networks in the precision of `compute`."""
+        device, precision = self.compute.device, self.compute.precision
+        reduced = precision != torch.float32
+        return torch.autocast(device.type, precision if reduced else None, reduced)
 
 
 def read_recipe(
@@ -209,11 +201,9 @@ def train_member(job: Job, seed: int) -> None:
             train_set,
             validation_set,
             config,
-            job.device,
+            job.compute,
             home / "resume",
             stop_in_time,
-            precision=job.precision,
-            compile_network=job.compile,
             resume_every=every,
         )
     finally:
@@ -253,7 +243,7 @@ def judge(job: Job, seeds: list[int]) -> dict[str, Any]:
     file = job.folder / f"{job.part}_{'_'.join(map(str, seeds))}_{job.images}.json"
     state: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"sets": {}}
     members = [load_classifier(job.home(s) / "classifier.safetensors") for s in seeds]
-    members = [member.to(job.device) for member in members]
+    members = [member.to(job.compute.device) for member in members]
     if "source_weight" not in state:
         started = time.monotonic()
         validation = stratified_subset(job.sets[1], min(WEIGHT_IMAGES, job.images), 0)
@@ -347,8 +337,8 @@ def summarize(job: Job, seeds: list[int], state: dict[str, Any], command: str) -
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": describe_machine(),
         "seeds": seeds,
-        "precision": str(job.precision),
-        "compiled": job.compile,
+        "precision": str(job.compute.precision),
+        "compiled": job.compute.compiled,
         "recipe": {
             "model": job.model.model_dump(mode="json"),
             "training": job.training.model_dump(mode="json"),
@@ -433,17 +423,15 @@ def measure_speed(job: Job) -> None:
     sizes = [size for _, size in job.training.progressive_sizes] + [None]
     shares = [share for share, _ in job.training.progressive_sizes] + [1.0]
     print(describe_machine())
-    for compiled in (False, True) if job.compile else (False,):
+    for compiled in (False, True) if job.compute.compiled else (False,):
         minutes = 0.0
         for size, begin, end in zip(sizes, [0.0, *shares], shares, strict=False):
             changes = {"epochs": 3, "progressive_sizes": ((0.99, size),) if size else ()}
             config = job.training.model_copy(update=changes)
             normalization = asdict(channel_statistics(train_set.images))
             classifier = build_classifier(train_set, normalization, job.model, config)
-            options = {"precision": job.precision, "compile_network": compiled}
-            history = train(
-                classifier, train_set, validation_set, config, job.device, **options
-            ).history
+            compute = replace(job.compute, compiled=compiled)
+            history = train(classifier, train_set, validation_set, config, compute).history
             # The first epoch makes copies, chooses kernels and compiles.
             rate = max(record.images_per_second for record in history[1:])
             minutes += (end - begin) * job.training.epochs * len(job.sets[0]) / rate / 60
@@ -534,8 +522,9 @@ def main() -> None:
             model=model,
             training=training,
             sets=read_images(chosen.data, chosen.quick) if needs_images else empty,
-            device=choose_device(chosen.device),
-            compile=chosen.compile,
+            compute=Compute.of(
+                ComputeConfig(device=chosen.device, precision="auto", compile=chosen.compile)
+            ),
             folder=chosen.work / training.augmentation.track,
             slice_seconds=chosen.slice_seconds,
             part=chosen.on,

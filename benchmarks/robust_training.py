@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from champion import read_recipe
 from machine import command_line, describe_machine
 from report_tables import spread
 
+from cifar100_transfer.config import ComputeConfig
 from cifar100_transfer.data import (
     ImageSet,
     channel_statistics,
@@ -33,10 +33,9 @@ from cifar100_transfer.evaluation.robustness import (
     predictors_of,
     rank_source_weights,
 )
-from cifar100_transfer.models import choose_precision
-from cifar100_transfer.training import build_classifier, train
+from cifar100_transfer.training import Compute, build_classifier, train
 
-CPU = torch.device("cpu")
+CPU = Compute.of(ComputeConfig(device="cpu", precision="auto"))
 
 AUGMIX, NOISE = "training.augmentation.policy=augmix", "training.augmentation.noise_share=0.5"
 # What each changes in the recipe of `express`.
@@ -57,10 +56,7 @@ def measure(
     normalization = vars(channel_statistics(train_set.images))
     started = time.perf_counter()
     classifier = build_classifier(train_set, normalization, model, config)
-    precision = choose_precision("auto", CPU)
-    classifier = train(
-        classifier, train_set, validation_set, config, CPU, precision=precision
-    ).classifier
+    classifier = train(classifier, train_set, validation_set, config, CPU).classifier
     trained = time.perf_counter()
     # Choosing takes several passes, and one weight out of three needs fewer images.
     validation_set = stratified_subset(validation_set, images // 2, 0)
@@ -73,7 +69,7 @@ def measure(
         "seed": seed,
         "epochs": epochs,
         "images": images,
-        "precision": str(precision),
+        "precision": str(CPU.precision),
         "training_seconds": trained - started,
         "judging_seconds": time.perf_counter() - trained,
         "source_weight": weight,

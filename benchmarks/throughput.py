@@ -40,7 +40,7 @@ from cifar100_transfer.data import ImageSet
 from cifar100_transfer.models import choose_device
 from cifar100_transfer.models.allocator import keep_freed_memory
 from cifar100_transfer.models.backbones import build_network, memory_format
-from cifar100_transfer.training import build_classifier, train
+from cifar100_transfer.training import Compute, build_classifier, train
 
 CLASSES = 100
 SIDE = 32
@@ -151,17 +151,10 @@ def our_round(
     model = ModelConfig(architecture=architecture)
     classifier = build_classifier(images, {"mean": MEAN, "std": STD}, model, recipe)
     validation = images.subset(torch.arange(batch_size))
+    compute = Compute(device, precision, cuda_graphs=recorded)
 
     def run() -> float:
-        result = train(
-            classifier,
-            images,
-            validation,
-            recipe,
-            device,
-            precision=precision,
-            cuda_graphs=recorded,
-        )
+        result = train(classifier, images, validation, recipe, compute)
         return result.history[-1].images_per_second
 
     return run

@@ -23,18 +23,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from champion import ROOT, read_recipe
 from machine import command_line, describe_machine
 
-from cifar100_transfer.config import ModelConfig, TrainingConfig
+from cifar100_transfer.config import ComputeConfig, ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet, channel_statistics, stratified_split
 from cifar100_transfer.data.cifar100 import read_cifar100
 from cifar100_transfer.data.sample import generate
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation.adaptation import augmented, plain
-from cifar100_transfer.models import choose_device, choose_precision
-from cifar100_transfer.training import build_classifier, train
+from cifar100_transfer.training import Compute, build_classifier, train
 
 TARGET = 0.75
 VALIDATION_SHARE = 0.02
@@ -45,7 +43,7 @@ def measure(
     sets: tuple[ImageSet, ImageSet, ImageSet],
     model: ModelConfig,
     training: TrainingConfig,
-    device: torch.device,
+    compute: Compute,
 ) -> dict[str, float]:
     """Train once and classify the test images plainly and over the views.
 
@@ -57,13 +55,10 @@ def measure(
     started = time.perf_counter()
     normalization = asdict(channel_statistics(train_set.images))
     classifier = build_classifier(train_set, normalization, model, training)
-    precision = choose_precision("auto", device)
     # It ends with the weights on the host, for which the device has to be done.
-    classifier = train(
-        classifier, train_set, validation_set, training, device, precision=precision
-    ).classifier
+    classifier = train(classifier, train_set, validation_set, training, compute).classifier
     figures = {"seconds": time.perf_counter() - started}
-    predictor = plain(classifier.to(device))
+    predictor = plain(classifier.to(compute.device))
     for name, predict in (("plain", predictor), ("views", augmented(predictor))):
         started = time.perf_counter()
         answers = predict(test_set.images).argmax(1).cpu()
@@ -107,11 +102,11 @@ def main() -> None:
         sets = (*stratified_split(official, VALIDATION_SHARE, 0), test_set)
     try:
         model, training = read_recipe(chosen.env, changes, "express")
-        device = choose_device(chosen.device)
+        compute = Compute.of(ComputeConfig(device=chosen.device, precision="auto"))
         runs = []
         for seed in range(seeds + 1):
             recipe = training.model_copy(update={"seed": seed})
-            runs.append(measure(sets, model, recipe, device))
+            runs.append(measure(sets, model, recipe, compute))
             print(
                 f"seed {seed}: {runs[-1]['seconds']:.2f} s, {runs[-1]['plain_accuracy']:.2%}, "
                 f"by views {runs[-1]['views_accuracy']:.2%} "
@@ -124,7 +119,7 @@ def main() -> None:
         "command": command_line(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": describe_machine(),
-        "device": str(device),
+        "device": str(compute.device),
         "recipe": {"model": model.model_dump(), "training": training.model_dump(mode="json")},
         "summary": summarize(runs[1:]),
         "warm_up": runs[0],

@@ -19,7 +19,7 @@ from machine import command_line, describe_machine
 
 from cifar100_transfer.config import ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet
-from cifar100_transfer.training import build_classifier
+from cifar100_transfer.training import Compute, build_classifier
 from cifar100_transfer.training.steps import Engine, train_epoch
 
 CLASSES = 100
@@ -52,7 +52,7 @@ def make_engine(images: ImageSet, architecture: str, batch_size: int, option: st
     model = ModelConfig(architecture=architecture)
     classifier = build_classifier(images, NORMALIZATION, model, config)
     precision = torch.bfloat16 if option == "bfloat16" else torch.float32
-    return Engine.of(classifier, images, config, torch.device("cpu"), precision)
+    return Engine.of(classifier, images, config, Compute(precision=precision))
 
 
 def measure(architecture: str, batch_size: int, steps: int, rounds: int) -> dict[str, Any]:

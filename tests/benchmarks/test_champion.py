@@ -14,6 +14,7 @@ from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation.robustness import measure_robustness, predictors_of
 from cifar100_transfer.models import load_classifier
+from cifar100_transfer.training import Compute
 
 
 @pytest.fixture
@@ -39,8 +40,7 @@ def job(
                 augmentation=AugmentationConfig(corruption_share=0.5, corruption_copies=1),
             ),
             "sets": sets,
-            "device": torch.device("cpu"),
-            "compile": False,
+            "compute": Compute(),
             "folder": tmp_path,
             "slice_seconds": 1e9,
             "part": "test",

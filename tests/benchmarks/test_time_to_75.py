@@ -9,6 +9,7 @@ import torch
 
 from cifar100_transfer.config import ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet
+from cifar100_transfer.training import Compute
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_training_and_both_ways_of_classifying_are_timed_apart(
     monkeypatch.setattr(time_to_75, "train", train)
     monkeypatch.setattr(time_to_75, "plain", plain)
     run = time_to_75.measure(
-        sets, ModelConfig(architecture="simple_cnn"), TrainingConfig(), torch.device("cpu")
+        sets, ModelConfig(architecture="simple_cnn"), TrainingConfig(), Compute()
     )
     assert run == {
         "seconds": 10,

@@ -28,6 +28,7 @@ from cifar100_transfer.pipelines.tuning.nodes import (
     make_search,
     screen_architectures,
 )
+from cifar100_transfer.training import Compute
 from cifar100_transfer.tuning.space import Recipe, check_ablation, check_screening, check_search
 from tests.pipelines.conftest import ROOT, Run, newest
 
@@ -125,10 +126,10 @@ def test_trials_are_computed_as_the_parameters_say(
     tmp_path: Path,
     kind: str,
 ) -> None:
-    asked: list[dict[str, object]] = []
+    asked: list[object] = []
 
-    def train(*_: object, **options: object) -> None:
-        asked.append(options)
+    def train(*positional: object, **_: object) -> None:
+        asked.append(positional[4])
         raise UserError("that is enough")
 
     monkeypatch.setattr("cifar100_transfer.tuning.trial_data.train", train)
@@ -150,10 +151,7 @@ def test_trials_are_computed_as_the_parameters_say(
     }[kind]
     with pytest.raises(UserError, match="that is enough"):
         node(images, images, statistics, *configs, compute, f"sqlite:///{tmp_path}/studies.db")
-    for options in asked:
-        assert options["precision"] == torch.bfloat16
-        assert options["compile_network"] is True
-        assert options["cuda_graphs"] is False
+    assert set(asked) == {Compute(torch.device("cpu"), torch.bfloat16, True, False)}
 
 
 def test_every_model_can_be_tuned_under_its_name() -> None:

@@ -13,10 +13,8 @@ from cifar100_transfer.config import AveragingConfig, OptimizerConfig, TrainingC
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier
-from cifar100_transfer.training import EpochRecord, batch_size, choose_batch_size, train
+from cifar100_transfer.training import Compute, EpochRecord, batch_size, choose_batch_size, train
 from tests.training.tiny import Sets, recipe, results, tiny_classifier
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -32,7 +30,7 @@ def auto(**changes: object) -> TrainingConfig:
 
 
 def choose(sets: Sets, config: TrainingConfig, **options: Any) -> TrainingConfig:
-    return choose_batch_size(tiny_classifier(sets[0], config), *sets, config, CPU, **options)
+    return choose_batch_size(tiny_classifier(sets[0], config), *sets, config, **options)
 
 
 @pytest.fixture
@@ -104,7 +102,7 @@ def test_sizes_that_a_training_refuses_are_left_aside(
 
 def test_real_measurements_end_in_a_size(sets: Sets, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        chosen = choose(sets, auto(), precision=torch.bfloat16)
+        chosen = choose(sets, auto(), compute=Compute(precision=torch.bfloat16))
     assert chosen.batch_size in (32, 64, 128)
     assert chosen == recipe(batch_size=chosen.batch_size)
     assert len(caplog.messages[0].splitlines()) == 2 + 3
@@ -136,7 +134,7 @@ def choose_with_little_memory(
     classifier = tiny_classifier(sets[0], config)
     small = Small(classifier.network.stem, limit, error)
     classifier.network.stem = small
-    return choose_batch_size(classifier, *sets, config, CPU), set(small.seen)
+    return choose_batch_size(classifier, *sets, config), set(small.seen)
 
 
 FULL = [
@@ -182,7 +180,7 @@ def test_measuring_leaves_no_trace(sets: Sets, changes: dict[str, Any]) -> None:
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     modes = [module.training for module in classifier.modules()]
     state = torch.get_rng_state()
-    choose_batch_size(classifier, *sets, config, CPU)
+    choose_batch_size(classifier, *sets, config)
     assert torch.equal(state, torch.get_rng_state())
     assert modes == [module.training for module in classifier.modules()]
     assert all(p.requires_grad and p.grad is None for p in classifier.parameters())
@@ -193,7 +191,7 @@ def test_measuring_leaves_no_trace(sets: Sets, changes: dict[str, Any]) -> None:
 def test_a_training_is_that_of_the_number_given_outright(sets: Sets) -> None:
     config = auto()
     classifier = tiny_classifier(sets[0], config)
-    chosen = choose_batch_size(classifier, *sets, config, CPU)
+    chosen = choose_batch_size(classifier, *sets, config)
     found = train(classifier, *sets, chosen)
     given = recipe(batch_size=chosen.batch_size)
     expected = train(tiny_classifier(sets[0], given), *sets, given)

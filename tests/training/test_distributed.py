@@ -17,11 +17,9 @@ from cifar100_transfer.config import (
 from cifar100_transfer.data import ImageSet, channel_statistics
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier
-from cifar100_transfer.training import EpochRecord, build_classifier, processes, train
+from cifar100_transfer.training import Compute, EpochRecord, build_classifier, processes, train
 from cifar100_transfer.training.distributed import train_on_devices
 from tests.training.tiny import Sets, recipe, results
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -53,7 +51,7 @@ def build(images: ImageSet) -> Classifier:
 def test_two_processes_train_what_one_does(sets: Sets, tmp_path: Path) -> None:
     alone = train(build(sets[0]), *sets, CONFIG)
     seen: list[EpochRecord] = []
-    together = train_on_devices(2, build(sets[0]), *sets, CONFIG, CPU, tmp_path, seen.append)
+    together = train_on_devices(2, build(sets[0]), *sets, CONFIG, Compute(), tmp_path, seen.append)
     for found, expected in zip(results(together), results(alone), strict=True):
         assert found == pytest.approx(expected, abs=1e-4)
     assert list(tmp_path.iterdir()), "the first process stores resume points"
@@ -62,7 +60,7 @@ def test_two_processes_train_what_one_does(sets: Sets, tmp_path: Path) -> None:
 
 def test_one_device_needs_no_further_process(sets: Sets) -> None:
     alone = train(build(sets[0]), *sets, CONFIG)
-    assert results(train_on_devices(1, build(sets[0]), *sets, CONFIG, CPU)) == results(alone)
+    assert results(train_on_devices(1, build(sets[0]), *sets, CONFIG)) == results(alone)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -80,7 +78,7 @@ def test_shares_are_the_batch_without_overlap(monkeypatch: pytest.MonkeyPatch, c
 def test_a_batch_of_fewer_images_than_devices_is_refused(sets: Sets) -> None:
     config = recipe(batch_size=47)  # the last batch of 48 images has one
     with pytest.raises(UserError, match=r"batch_size=47 .* too few for compute\.devices=2"):
-        train_on_devices(2, build(sets[0]), *sets, config, CPU)
+        train_on_devices(2, build(sets[0]), *sets, config)
 
 
 def test_more_devices_than_there_are_is_refused(
@@ -88,7 +86,7 @@ def test_more_devices_than_there_are_is_refused(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match=r"compute\.devices=2: there are fewer devices .* cuda"):
-        train_on_devices(2, build(sets[0]), *sets, CONFIG, torch.device("cuda"))
+        train_on_devices(2, build(sets[0]), *sets, CONFIG, Compute(torch.device("cuda")))
 
 
 @pytest.mark.parametrize(
@@ -120,4 +118,4 @@ def test_what_a_process_raises_ends_the_whole(
 
     monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launch)
     with pytest.raises(expected, match=said):
-        train_on_devices(2, build(sets[0]), *sets, CONFIG, CPU)
+        train_on_devices(2, build(sets[0]), *sets, CONFIG)

@@ -15,11 +15,12 @@ from cifar100_transfer.config import (
 )
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.models import Classifier
-from cifar100_transfer.training import TrainingResult, train
+from cifar100_transfer.training import Compute, TrainingResult, train
 from cifar100_transfer.training.recording import StepRecorder
 from tests.training.tiny import Sets, recipe, results, tiny_classifier
 
 CPU = torch.device("cpu")
+GPU = torch.device("cuda")
 
 
 class Graph:
@@ -147,12 +148,12 @@ def test_what_cannot_be_recorded_is_computed(
 def test_only_one_process_on_a_gpu_records_and_only_if_wanted(
     recording: list[Graph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network, gpu = torch.nn.Linear(1, 1), torch.device("cuda")
-    assert StepRecorder.of(network, gpu) is not None
+    network = torch.nn.Linear(1, 1)
+    assert StepRecorder.of(network, GPU) is not None
     assert StepRecorder.of(network, CPU) is None
-    assert StepRecorder.of(network, gpu, wanted=False) is None
+    assert StepRecorder.of(network, GPU, wanted=False) is None
     monkeypatch.setattr("cifar100_transfer.training.recording.process_count", lambda: 2)
-    assert StepRecorder.of(network, gpu) is None
+    assert StepRecorder.of(network, GPU) is None
 
 
 def test_a_training_hands_whole_batches_over_with_size_and_frozenness(
@@ -176,7 +177,7 @@ def test_a_training_hands_whole_batches_over_with_size_and_frozenness(
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [({}, True), ({"cuda_graphs": False}, False), ({"compile_network": True}, False)],
+    [({}, True), ({"cuda_graphs": False}, False), ({"compiled": True}, False)],
 )
 def test_steps_are_recorded_unless_refused_or_compiled(
     make_image_set: Callable[..., ImageSet],
@@ -188,7 +189,7 @@ def test_steps_are_recorded_unless_refused_or_compiled(
     monkeypatch.setattr(StepRecorder, "of", lambda *_, wanted: asked.append(wanted))
     monkeypatch.setattr(torch, "compile", lambda network, **_: network)
     images, config = make_image_set(classes=6, per_class=3, size=8), recipe(epochs=1)
-    train(tiny_classifier(images, config), images, images, config, **options)
+    train(tiny_classifier(images, config), images, images, config, Compute(**options))
     assert asked == [expected]
 
 
@@ -215,7 +216,7 @@ def test_a_gpu_trains_to_the_same_weights(
         make_image_set(classes=6, per_class=3, size=8, seed=1),
     )
     recorded, plain = (
-        run_on_gpu(sets, changes, precision=precision, cuda_graphs=wanted)
+        run_on_gpu(sets, changes, Compute(GPU, precision, cuda_graphs=wanted))
         for wanted in (True, False)
     )
     for found, expected in zip(results(recorded), results(plain), strict=True):
@@ -225,12 +226,12 @@ def test_a_gpu_trains_to_the_same_weights(
         torch.testing.assert_close(values, weights[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
-def run_on_gpu(sets: Sets, changes: dict[str, Any], **options: Any) -> TrainingResult:
+def run_on_gpu(sets: Sets, changes: dict[str, Any], compute: Compute) -> TrainingResult:
     config = recipe(epochs=6, **changes)
     classifier: Classifier = tiny_classifier(sets[0], config)
     # Before batch normalisation its gradient is nothing but rounding, which Adam makes steps of.
     classifier.network.stem.bias = None
-    return train(classifier, *sets, config, torch.device("cuda"), **options)
+    return train(classifier, *sets, config, compute)
 
 
 def wait_for_device(_: torch.nn.Module, inputs: tuple[Tensor], __: Tensor) -> None:
@@ -249,9 +250,8 @@ def test_a_gpu_goes_on_where_recording_fails(
         classifier = tiny_classifier(images, config)
         classifier.network.stem.register_forward_hook(wait_for_device)
         with caplog.at_level("INFO", "cifar100_transfer.training.recording"):
-            result = train(
-                classifier, images, images, config, torch.device("cuda"), cuda_graphs=wanted
-            )
+            compute = Compute(GPU, cuda_graphs=wanted)
+            result = train(classifier, images, images, config, compute)
         histories.append(results(result))
     assert histories[0] == histories[1]
     assert [m.split(":")[0] for m in caplog.messages if "recorded" in m] == [

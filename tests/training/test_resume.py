@@ -16,7 +16,7 @@ from cifar100_transfer.config import (
     TrainingConfig,
 )
 from cifar100_transfer.data import ImageSet
-from cifar100_transfer.training import EpochRecord, TrainingResult, loop, train
+from cifar100_transfer.training import Compute, EpochRecord, TrainingResult, loop, train
 from cifar100_transfer.training.checkpoint import ResumePoint, load_resume_point
 from tests.training.tiny import Sets, recipe, results, tiny_classifier
 
@@ -181,7 +181,7 @@ def test_another_precision_starts_anew(
         *sets,
         config,
         resume_folder=tmp_path,
-        precision=torch.bfloat16,
+        compute=Compute(precision=torch.bfloat16),
     )
     assert "precision was 'torch.float32' and is 'torch.bfloat16'" in caplog.text
 

@@ -10,7 +10,7 @@ from cifar100_transfer.config import ModelConfig, OptimizerConfig
 from cifar100_transfer.data import ImageSet, channel_statistics
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier
-from cifar100_transfer.training import build_classifier, train
+from cifar100_transfer.training import Compute, build_classifier, train
 from cifar100_transfer.training.steps import training_size
 from tests.training.tiny import Sets, recipe, results, tiny_classifier
 
@@ -66,7 +66,7 @@ def test_bfloat16_is_near_float32_and_keeps_float32_weights(sets: Sets) -> None:
     classifier.network.stem.register_forward_hook(
         lambda module, _, output: kinds.add(output.dtype) if module.training else None
     )
-    half = train(classifier, *sets, config, precision=torch.bfloat16)
+    half = train(classifier, *sets, config, Compute(precision=torch.bfloat16))
     assert kinds == {torch.bfloat16}
     assert {p.dtype for p in half.classifier.parameters()} == {torch.float32}
     losses = [[r.train_loss for r in result.history] for result in (full, half)]
@@ -88,7 +88,7 @@ def test_compilation_wraps_the_steps_alone(sets: Sets, monkeypatch: pytest.Monke
     config = recipe(epochs=2)
     plain = train(tiny_classifier(sets[0], config), *sets, config)
     monkeypatch.setattr(torch, "compile", compile_)
-    compiled = train(tiny_classifier(sets[0], config), *sets, config, compile_network=True)
+    compiled = train(tiny_classifier(sets[0], config), *sets, config, Compute(compiled=True))
     assert calls == [True] * 6
     assert results(compiled) == results(plain)
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 import pytest
-import torch
 
 from cifar100_transfer.data import ImageSet, channel_statistics
+from cifar100_transfer.training import Compute
 from cifar100_transfer.tuning.trial_data import TrialData
 
 
@@ -16,4 +16,4 @@ def data(make_image_set: Callable[..., ImageSet]) -> TrialData:
     train_set = make_image_set(classes=4, per_class=8, size=8)
     validation_set = make_image_set(classes=4, per_class=5, size=8, seed=1)
     statistics = asdict(channel_statistics(train_set.images))
-    return TrialData(train_set, validation_set, statistics, torch.device("cpu"))
+    return TrialData(train_set, validation_set, statistics, Compute())

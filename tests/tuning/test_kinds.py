@@ -30,6 +30,7 @@ from cifar100_transfer.evaluation.robustness import (
     predictors_of,
 )
 from cifar100_transfer.models import ClassifierSpec, count_flops
+from cifar100_transfer.training import Compute
 from cifar100_transfer.tuning import figures
 from cifar100_transfer.tuning.ablation import (
     AblationResult,
@@ -104,7 +105,7 @@ def test_another_recipe_or_other_images_start_another_study(data: TrialData, url
         for recipe, images in ((RECIPE, data), (changed, data), (RECIPE, fewer), (RECIPE, data))
     }
     assert len(names) == 3
-    narrow = replace(data, precision=torch.bfloat16)
+    narrow = replace(data, compute=Compute(precision=torch.bfloat16))
     assert run_search("m", RECIPE, search, narrow, url).summary["study"] not in names
 
 

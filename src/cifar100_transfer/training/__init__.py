@@ -10,12 +10,14 @@ from cifar100_transfer.lazy import lazy_attributes
 if TYPE_CHECKING:
     from .batch_size import choose_batch_size
     from .build import build_classifier
+    from .compute import Compute
     from .distributed import train_on_devices
     from .loop import EpochRecord, TrainingResult, train
 
 _HOMES = {
     "build_classifier": "build",
     "choose_batch_size": "batch_size",
+    "Compute": "compute",
     "EpochRecord": "loop",
     "TrainingResult": "loop",
     "train": "loop",
@@ -23,6 +25,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Compute",
     "EpochRecord",
     "TrainingResult",
     "build_classifier",

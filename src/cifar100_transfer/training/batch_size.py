@@ -22,6 +22,7 @@ from cifar100_transfer.models import Classifier, is_out_of_memory
 from .batches import ResidentBatches
 from .checkpoint import stored_identity
 from .checks import check_training
+from .compute import ON_CPU, Compute
 from .loop import identify_training
 from .steps import Engine, train_epoch
 
@@ -47,12 +48,9 @@ def choose_batch_size(
     train_set: ImageSet,
     validation_set: ImageSet,
     config: TrainingConfig,
-    device: torch.device,
+    compute: Compute = ON_CPU,
     resume_folder: Path | None = None,
     devices: int = 1,
-    precision: torch.dtype = torch.float32,
-    compile_network: bool = False,
-    cuda_graphs: bool = True,
 ) -> TrainingConfig:
     """Replace `batch_size: auto` by the smallest size that trains nearly as fast as any.
 
@@ -67,12 +65,9 @@ def choose_batch_size(
         train_set: as for `train`.
         validation_set: as for `train`.
         config: the recipe; one with a number is returned as it is.
-        device: where it will be trained.
+        compute: as for `train`; with `compiled` every size is compiled, which takes its time.
         resume_folder: as for `train`.
         devices: as for `train_on_devices`.
-        precision: as for `train`.
-        compile_network: as for `train`; every size is compiled, which takes its time.
-        cuda_graphs: as for `train`.
 
     Returns:
         The recipe with a number.
@@ -91,15 +86,14 @@ def choose_batch_size(
     sets = train_set, validation_set
     candidates = _candidates(classifier, *sets, config)
     if resume_folder and (stored := stored_identity(resume_folder)):
-        wanted = identify_training(classifier, *sets, config, device, precision, compile_network)
+        wanted = identify_training(classifier, *sets, config, compute)
         if size := _interrupted_size(stored, wanted):
             logger.info("training.batch_size=auto is %d, as in the interrupted run", size)
             return _with_size(config, size)
-    how = precision, compile_network, cuda_graphs
     rates: dict[int, list[float]] = {}
     for number in range(ROUNDS):
         for size in candidates if number == 0 else list(rates):
-            rate = images_per_second(classifier, train_set, _with_size(config, size), device, *how)
+            rate = images_per_second(classifier, train_set, _with_size(config, size), compute)
             if rate is None:
                 rates = {smaller: rates[smaller] for smaller in rates if smaller < size}
                 break  # larger ones need more
@@ -132,25 +126,21 @@ def images_per_second(
     classifier: Classifier,
     train_set: ImageSet,
     config: TrainingConfig,
-    device: torch.device,
-    precision: torch.dtype,
-    compile_network: bool,
-    cuda_graphs: bool,
+    compute: Compute,
 ) -> float | None:
     """Measure the rate of training steps by a recipe; None: they need too much memory.
 
     Nothing of the classifier is changed, nor are torch's generators.
     """
+    device = compute.device
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            return _measure(
-                classifier, train_set, config, device, precision, compile_network, cuda_graphs
-            )
+            return _measure(classifier, train_set, config, compute)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
     finally:
-        if compile_network:
+        if compute.compiled:
             torch.compiler.reset()  # or a training would find its number of variants used up
     # Only here has the error let go of what the steps had in memory.
     gc.collect()
@@ -163,10 +153,7 @@ def _measure(
     classifier: Classifier,
     train_set: ImageSet,
     config: TrainingConfig,
-    device: torch.device,
-    precision: torch.dtype,
-    compile_network: bool,
-    cuda_graphs: bool,
+    compute: Compute,
 ) -> float:
     size = config.images_per_step
     wanted = max(PROBE_BATCHES * size, PROBE_IMAGES)
@@ -174,12 +161,14 @@ def _measure(
     # A rate that hardly moves the weights: no measurement ends in a loss that is not finite.
     optimizer = config.optimizer.model_copy(update={"learning_rate": _RATE})
     config = config.model_copy(update={"optimizer": optimizer})
-    trained = copy.deepcopy(classifier).to(device)
+    trained = copy.deepcopy(classifier).to(compute.device)
     images = train_set.subset(torch.arange(count))
-    engine = Engine.of(trained, images, config, device, precision, compile_network, cuda_graphs)
+    engine = Engine.of(trained, images, config, compute)
     # The first batch also pays for what is made once, and the second is recorded if any is.
     first = images.subset(torch.arange(min(2 * size, count) if engine.recorder else size))
-    warm_up = replace(engine, batches=ResidentBatches(first, config.augmentation, size, device))
+    warm_up = replace(
+        engine, batches=ResidentBatches(first, config.augmentation, size, compute.device)
+    )
     # The last epoch: nothing is frozen or made smaller for a start any more.
     train_epoch(warm_up, config.epochs)
     start = time.perf_counter()

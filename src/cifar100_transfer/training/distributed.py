@@ -18,6 +18,7 @@ from cifar100_transfer.data import ImageSet
 from cifar100_transfer.models import Classifier, ClassifierSpec
 
 from .checks import check_training
+from .compute import ON_CPU, Compute
 from .loop import EpochRecord, TrainingResult, train
 from .processes import process_rank, run_in_processes
 
@@ -28,12 +29,9 @@ def train_on_devices(
     train_set: ImageSet,
     validation_set: ImageSet,
     config: TrainingConfig,
-    device: torch.device,
+    compute: Compute = ON_CPU,
     resume_folder: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
-    precision: torch.dtype = torch.float32,
-    compile_network: bool = False,
-    cuda_graphs: bool = True,
 ) -> TrainingResult:
     """Train as `train` does, with every batch shared out over several devices.
 
@@ -46,24 +44,17 @@ def train_on_devices(
         train_set: as for `train`.
         validation_set: as for `train`.
         config: as for `train`; `batch_size` is that of all devices together.
-        device: of which kind; the GPUs 0, 1, … or processes on the CPU.
+        compute: as for `train`; several devices are the GPUs 0, 1, … or processes on the CPU, and
+            compute their steps unrecorded.
         resume_folder: as for `train`; a resume point holds for one number of devices.
         on_epoch: as for `train`; with several devices, called for all epochs at the end.
-        precision: as for `train`.
-        compile_network: as for `train`.
-        cuda_graphs: as for `train`; several devices compute their steps unrecorded.
 
     Raises:
         UserError: there are not enough devices, or what `train` raises.
     """
-    options: dict[str, Any] = {
-        "precision": precision,
-        "compile_network": compile_network,
-        "cuda_graphs": cuda_graphs,
-    }
     if devices == 1:
         sets = train_set, validation_set
-        return train(classifier, *sets, config, device, resume_folder, on_epoch, **options)
+        return train(classifier, *sets, config, compute, resume_folder, on_epoch)
     check_training(classifier, train_set, validation_set, config, devices)
     with TemporaryDirectory() as folder:
         # Through files that every process maps into its memory: one copy of the images for all.
@@ -74,10 +65,11 @@ def train_on_devices(
             "validation_set": vars(validation_set),
             "config": config.model_dump_json(),
             "resume_folder": str(resume_folder) if resume_folder else None,
-            "options": options,
+            "precision": compute.precision,
+            "compiled": compute.compiled,
         }
         torch.save(inputs, Path(folder, "inputs.pt"))
-        run_in_processes(devices, device, _train_share, folder)
+        run_in_processes(devices, compute.device, _train_share, folder)
         result = torch.load(Path(folder, "result.pt"), weights_only=True)
     classifier.load_state_dict(result["classifier"])
     history = [EpochRecord(**record) for record in result["history"]]
@@ -100,9 +92,8 @@ def _train_share(device: torch.device, folder: str) -> None:
         ImageSet(**inputs["train_set"]),
         ImageSet(**inputs["validation_set"]),
         TrainingConfig.model_validate_json(inputs["config"]),
-        device,
+        Compute(device, inputs["precision"], inputs["compiled"]),
         Path(resume_folder) if resume_folder else None,
-        **inputs["options"],
     )
     if process_rank() == 0:
         history = [asdict(record) for record in result.history]

@@ -27,6 +27,7 @@ from cifar100_transfer.models import (
 
 from .checkpoint import ResumePoint, digest, identify, load_resume_point, save_resume_point
 from .checks import check_training
+from .compute import ON_CPU, Compute
 from .processes import process_count, process_rank
 from .steps import Engine, not_finite, train_epoch
 
@@ -106,13 +107,10 @@ def train(
     train_set: ImageSet,
     validation_set: ImageSet,
     config: TrainingConfig,
-    device: torch.device | None = None,
+    compute: Compute = ON_CPU,
     resume_folder: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
-    precision: torch.dtype = torch.float32,
-    compile_network: bool = False,
     resume_every: int = 1,
-    cuda_graphs: bool = True,
 ) -> TrainingResult:
     """Train a classifier and keep the weights of its best validation epoch.
 
@@ -121,18 +119,14 @@ def train(
         train_set: images to learn from; augmented on the device.
         validation_set: images to choose the epoch by; never augmented.
         config: the recipe.
-        device: where to train; the CPU if not given.
+        compute: where and in which numbers.
         resume_folder: where to keep the state after an epoch. If the state of an interrupted
             run of the same training is found there, the run goes on from it and ends in the same
             weights as if it had never stopped. The caller clears the folder.
         on_epoch: called with every epoch's record after its resume point is stored; an exception
             from it ends the training.
-        precision: of the training steps, float32 or bfloat16; weights and validation are float32.
-        compile_network: whether steps go through `torch.compile`.
         resume_every: epochs from one resume point to the next; there is one after the last. Storing
             a large network can take longer than a GPU takes for some steps.
-        cuda_graphs: whether a CUDA GPU may record the passes of a step and replay them, which
-            changes no result. Compiled steps are not recorded.
 
     Returns:
         The classifier with its best weights, and one record an epoch.
@@ -140,21 +134,19 @@ def train(
     Raises:
         UserError: the sets and the recipe don't fit together, or the loss is no longer finite.
     """
-    device = device or torch.device("cpu")
     check_training(classifier, train_set, validation_set, config, process_count())
     keep_freed_memory()
-    classifier.to(device)
-    engine = Engine.of(
-        classifier, train_set, config, device, precision, compile_network, cuda_graphs
+    classifier.to(compute.device)
+    engine = Engine.of(classifier, train_set, config, compute)
+    validation = (
+        validation_set.images.to(compute.device),
+        validation_set.labels.to(compute.device),
     )
-    validation = validation_set.images.to(device), validation_set.labels.to(device)
     history: list[EpochRecord] = []
     best_weights: dict[str, torch.Tensor] = {}
     identity: dict[str, Any] = {}
     if resume_folder:
-        identity = identify_training(
-            classifier, train_set, validation_set, config, device, precision, compile_network
-        )
+        identity = identify_training(classifier, train_set, validation_set, config, compute)
     if resume_folder and (point := load_resume_point(resume_folder, identity)):
         _restore(engine, point)
         best_weights = point.best_weights or copy.deepcopy(engine.judged.state_dict())
@@ -205,18 +197,16 @@ def identify_training(
     train_set: ImageSet,
     validation_set: ImageSet,
     config: TrainingConfig,
-    device: torch.device,
-    precision: torch.dtype,
-    compile_network: bool,
+    compute: Compute,
 ) -> dict[str, Any]:
     """Describe a training so that equal ones are equal; reads all images, which takes a moment."""
     return identify(
         {
             "spec": asdict(classifier.spec),
             "training": config.model_dump(),
-            "device": device.type,
-            "precision": str(precision),
-            "compiled": compile_network,
+            "device": compute.device.type,
+            "precision": str(compute.precision),
+            "compiled": compute.compiled,
             "devices": process_count(),
             "initial weights": digest(*classifier.state_dict().values()),
             "training images": digest(train_set.images, train_set.labels),

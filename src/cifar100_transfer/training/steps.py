@@ -16,6 +16,7 @@ from cifar100_transfer.models import Classifier
 from .averaging import Average
 from .batches import ResidentBatches, epoch_seed, one_ahead
 from .checks import part_size
+from .compute import ON_CPU, Compute
 from .objective import batch_loss, hits
 from .optimization import Optimizer, ascended, batch_norms, learning_rate_factor
 from .parameter_groups import head_parameters
@@ -61,31 +62,25 @@ class Engine:
         classifier: Classifier,
         train_set: ImageSet,
         config: TrainingConfig,
-        device: torch.device,
-        precision: torch.dtype = torch.float32,
-        compile_network: bool = False,
-        cuda_graphs: bool = True,
+        compute: Compute = ON_CPU,
     ) -> Self:
         """Set up a training.
 
         Args:
-            classifier: on `device`.
+            classifier: on the device of `compute`.
             train_set: images to learn from.
             config: the recipe.
-            device: where to train.
-            precision: of forward and backward passes.
-            compile_network: whether they go through `torch.compile`.
-            cuda_graphs: whether they may be recorded; compiled ones are not.
+            compute: where and in which numbers.
         """
-        recorded = cuda_graphs and not compile_network
+        device, recorded = compute.device, compute.cuda_graphs and not compute.compiled
         return cls(
             classifier=classifier,
-            network=_compiled(classifier) if compile_network else classifier,
+            network=_compiled(classifier) if compute.compiled else classifier,
             batches=ResidentBatches(train_set, config.augmentation, config.images_per_step, device),
             optimizer=Optimizer(classifier.network, config.optimizer),
             average=Average.of(classifier, config.averaging),
             config=config,
-            precision=precision,
+            precision=compute.precision,
             recorder=StepRecorder.of(classifier.network, device, wanted=recorded),
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cifar100_transfer.data import ImageSet
-from cifar100_transfer.training import EpochRecord, TrainingResult, build_classifier, train
+from cifar100_transfer.training import Compute, EpochRecord, TrainingResult, build_classifier, train
 from cifar100_transfer.training.checkpoint import digest
 
 from .space import Recipe
@@ -23,21 +23,15 @@ class TrialData:
         train_set: images to learn from.
         validation_set: images to judge by. There are no test images here.
         normalization: `mean` and `std`, three numbers each.
-        device: where to train.
+        compute: where and in which numbers to train.
         pretrained_weights: state dict for recipes that start from one.
-        precision: of the training steps; see `training.train`.
-        compile_network: see `training.train`.
-        cuda_graphs: see `training.train`.
     """
 
     train_set: ImageSet
     validation_set: ImageSet
     normalization: Mapping[str, Any]
-    device: torch.device
+    compute: Compute
     pretrained_weights: Mapping[str, torch.Tensor] | None = None
-    precision: torch.dtype = torch.float32
-    compile_network: bool = False
-    cuda_graphs: bool = True
 
     def train(
         self, recipe: Recipe, on_epoch: Callable[[EpochRecord], None] | None = None
@@ -55,11 +49,8 @@ class TrialData:
             self.train_set,
             self.validation_set,
             recipe.training,
-            self.device,
+            self.compute,
             on_epoch=on_epoch,
-            precision=self.precision,
-            compile_network=self.compile_network,
-            cuda_graphs=self.cuda_graphs,
         )
 
     def identity(self, **settings: Any) -> str:
@@ -76,7 +67,7 @@ class TrialData:
         ]
         described = {
             "images and weights": digest(*tensors),
-            "precision": str(self.precision),
+            "precision": str(self.compute.precision),
             **settings,
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]

@@ -32,9 +32,10 @@ def train_classifier(
     """
     import pandas as pd
 
-    from cifar100_transfer.models import choose_device, choose_precision, count_flops
+    from cifar100_transfer.models import count_flops
     from cifar100_transfer.tracking import epoch_listener
     from cifar100_transfer.training import (
+        Compute,
         EpochRecord,
         build_classifier,
         choose_batch_size,
@@ -42,8 +43,7 @@ def train_classifier(
     )
     from cifar100_transfer.training.suspicion import warn_at_chance
 
-    device = choose_device(compute.device)
-    precision = choose_precision(compute.precision, device)
+    where = Compute.of(compute)
 
     def build(recipe: TrainingConfig) -> Classifier:
         return build_classifier(train_set, normalization, model, recipe, pretrained_weights)
@@ -55,12 +55,9 @@ def train_classifier(
             train_set,
             validation_set,
             training,
-            device,
+            where,
             resume_folder,
             compute.devices,
-            precision,
-            compute.compile,
-            compute.cuda_graphs,
         )
         classifier = build(training)  # its recipe names the number
     track = epoch_listener()
@@ -76,18 +73,15 @@ def train_classifier(
         train_set,
         validation_set,
         training,
-        device,
+        where,
         resume_folder,
-        on_epoch=watch,
-        precision=precision,
-        compile_network=compute.compile,
-        cuda_graphs=compute.cuda_graphs,
+        watch,
     )
     history = pd.DataFrame([asdict(record) for record in result.history])
     summary = {
         **result.summary(),
         "flops": count_flops(result.classifier.spec),
-        "device": str(device),
+        "device": str(where.device),
         "train_images": len(train_set),
         "validation_images": len(validation_set),
         "recipe": result.classifier.spec.recipe,

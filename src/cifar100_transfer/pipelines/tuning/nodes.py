@@ -144,17 +144,9 @@ def _data(
     compute: ComputeConfig,
     pretrained_weights: dict[str, Tensor] | None = None,
 ) -> "TrialData":
-    from cifar100_transfer.models import choose_device, choose_precision
+    from cifar100_transfer.training import Compute
     from cifar100_transfer.tuning.trial_data import TrialData
 
-    device = choose_device(compute.device)
     return TrialData(
-        train_set,
-        validation_set,
-        normalization,
-        device,
-        pretrained_weights,
-        choose_precision(compute.precision, device),
-        compute.compile,
-        compute.cuda_graphs,
+        train_set, validation_set, normalization, Compute.of(compute), pretrained_weights
     )
