@@ -4,7 +4,7 @@ Kedro builds these models from `conf/*/parameters_*.yml` before any node runs; a
 them by hand. Unknown names are refused, so a misspelt parameter can't be silently ignored.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -19,6 +19,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 
+def _admits_truth(annotation: Any) -> bool:
+    return annotation is bool or any(map(_admits_truth, get_args(annotation)))
+
+
 class Settings(BaseModel):
     """Base of all parameter groups: immutable, and closed to unknown names."""
 
@@ -31,7 +35,7 @@ class Settings(BaseModel):
         # Pydantic takes `true` for 1, and a run of one epoch would pass for what was asked.
         entries = value if isinstance(value, list | tuple) else [value]
         wanted = cls.model_fields[str(info.field_name)].annotation
-        if wanted is not bool and any(isinstance(entry, bool) for entry in entries):
+        if not _admits_truth(wanted) and any(isinstance(entry, bool) for entry in entries):
             raise ValueError("input should not be true or false")
         return value
 

@@ -13,6 +13,7 @@ from kedro.framework.project import pipelines
 from kedro.io import AbstractDataset, CatalogProtocol
 from kedro.pipeline import Pipeline
 
+from cifar100_transfer import weights_checks
 from cifar100_transfer.config import (
     AblationConfig,
     ComputeConfig,
@@ -156,9 +157,15 @@ class PreflightHooks:
             _check_clock(pipeline, catalog, run_params["run_id"])
             _check_machine(pipeline, catalog)
             _check_datasets(pipeline, catalog)
+            weights_checks.leave_out_unused(pipeline, catalog)
         except UserError as error:
             fail(error)
         self._make_inputs(pipeline, catalog, run_params)
+        try:
+            weights_checks.check_fit(pipeline, catalog)
+        except Exception as error:
+            ErrorHooks().on_pipeline_error(error)
+            raise
 
     def _make_inputs(
         self, pipeline: Pipeline, catalog: Catalog, run_params: dict[str, Any]

@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import architectures, build_network, check_architecture, load_backbone
+from cifar100_transfer.models import (
+    architectures,
+    build_network,
+    check_architecture,
+    check_backbone,
+    load_backbone,
+)
 from cifar100_transfer.models.backbones import _set_dropout, head_name
 
 SMALL = [
@@ -136,6 +142,11 @@ def test_pretrained_weights_leave_the_head_alone(dropout: float | None) -> None:
         assert torch.equal(value, head[key] if key in head else given[key])
 
 
+@pytest.mark.parametrize("architecture", SMALL)
+def test_weights_of_the_same_architecture_fit_ahead_of_time(architecture: str) -> None:
+    check_backbone(architecture, build_network(architecture, 5, (64, 48)).state_dict(), "w.pth")
+
+
 def test_weights_without_batch_counters_are_taken() -> None:
     given = build_network("shufflenet_v2_x0_5", 7, (32, 32)).state_dict()
     old = {key: value for key, value in given.items() if "num_batches_tracked" not in key}
@@ -150,6 +161,8 @@ def test_weights_of_another_architecture_are_refused() -> None:
     message = r"other\.pth does not fit .*\d+ missing \(.*, …\); \d+ unexpected .*architecture"
     with pytest.raises(UserError, match=message):
         load_backbone(network, given, "other.pth")
+    with pytest.raises(UserError, match=message):
+        check_backbone("squeezenet1_1", given, "other.pth")
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 

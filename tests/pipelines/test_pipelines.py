@@ -187,6 +187,38 @@ def test_weights_of_another_architecture_are_refused_with_their_keys(run: Run) -
         run("transfer", parameters={"transfer": {"model": {"architecture": "squeezenet1_1"}}})
 
 
+@pytest.mark.parametrize("weights", ["none.pth", "ResNet18_Weights.IMAGENET1K_V1"])
+def test_weights_that_are_not_there_end_a_run_of_several_models_before_the_first(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch, weights: str
+) -> None:
+    def no_network(*_args: object, **_options: object) -> None:
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    monkeypatch.setenv("TORCH_HOME", str(project / "cache"))
+    started: list[object] = []
+    monkeypatch.setattr(
+        "cifar100_transfer.manifest_hooks.ManifestHooks.before_node_run",
+        lambda _, node: started.append(node.name),
+    )
+    with pytest.raises(UserError, match=rf"{weights}.*--params=weights=FILE"):
+        run(env="local", parameters={"weights": weights})
+    assert not started
+
+
+def test_a_transfer_from_random_weights_neither_makes_nor_loads_any(
+    project: Path, run: Run
+) -> None:
+    model = {"architecture": "resnet18", "pretrained": False}
+    run(
+        "transfer",
+        to_outputs=["transfer.classifier"],
+        parameters={"transfer": {"model": model, "training": {"epochs": 1}}},
+    )
+    made = project / "data" / "sample" / "06_models"
+    assert [folder.name for folder in made.iterdir()] == ["transfer"]
+
+
 def test_a_failed_run_goes_on_and_a_finished_one_leaves_no_resume_point(
     project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

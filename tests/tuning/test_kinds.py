@@ -94,6 +94,18 @@ def test_a_grid_tries_every_combination_and_writes_a_recipe_that_trains_the_same
         assert is_drawn(drawn)
 
 
+def test_a_search_over_a_switch_is_run_and_drawn(data: TrialData, url: str) -> None:
+    switch = "training.augmentation.flip"
+    search = SearchConfig.model_validate(
+        {"space": [{"parameter": switch, "values": [True, False]}]}
+    )
+    result = run_search("m", RECIPE, search, data, url)
+    assert set(result.trials[switch]) == {True, False}
+    assert result.summary["best_settings"][switch] in (True, False)
+    assert is_drawn(figures.slices(result.trials, result.summary["settings"], "t"))
+    assert is_drawn(figures.parallel_coordinates(result.trials, result.summary["settings"], "t"))
+
+
 def test_another_recipe_or_other_images_start_another_study(data: TrialData, url: str) -> None:
     search = SearchConfig.model_validate(
         {"space": [{"parameter": "training.epochs", "values": [1]}]}

@@ -85,6 +85,12 @@ def test_a_candidate_that_no_recipe_takes_is_refused_in_one_line(
     assert "\n" not in str(raised.value)
 
 
+def test_a_switch_is_tried_both_ways_but_is_no_number() -> None:
+    check_search(search({"parameter": "model.pretrained", "values": [True, False]}), RECIPE)
+    with pytest.raises(UserError, match=r"training\.epochs=True"):
+        check_search(search({"parameter": "training.epochs", "values": [True]}), RECIPE)
+
+
 def test_a_grid_takes_no_range_and_no_parameter_twice() -> None:
     entry = {"parameter": "training.epochs", "low": 1, "high": 3}
     with pytest.raises(UserError, match="sampler=grid takes values only"):

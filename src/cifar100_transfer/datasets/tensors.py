@@ -52,8 +52,26 @@ class ClassifierDataset(ArtifactDataset[Classifier]):
         save_classifier(data, path)
 
 
-class WeightsDataset(ArtifactDataset[dict[str, torch.Tensor]]):
+class _CanBeLeftOut:
+    """Weights that a run may have no use for, and that would have to be fetched or made."""
+
+    _left_out = False
+
+    def leave_out(self) -> None:
+        """Let an empty state dict be all there is, from now on."""
+        self._left_out = True
+
+
+class WeightsDataset(_CanBeLeftOut, ArtifactDataset[dict[str, torch.Tensor]]):
     """Pretrained weights in a file: a state dict, or a stored classifier of this project."""
+
+    def load(self) -> dict[str, torch.Tensor]:
+        """Return the state dict."""
+        return {} if self._left_out else super().load()
+
+    def files(self) -> list[Path]:
+        """Return the file that is read, for a checksum."""
+        return [] if self._left_out else super().files()
 
     def read(self, path: Path) -> dict[str, torch.Tensor]:
         """Read the state dict."""
@@ -63,8 +81,11 @@ class WeightsDataset(ArtifactDataset[dict[str, torch.Tensor]]):
         """Refuse: pretrained weights are an input."""
         raise UserError(f"{path}: pretrained weights are read, never written")
 
+    def _exists(self) -> bool:
+        return self._left_out or super()._exists()
 
-class PublishedWeightsDataset(AbstractDataset[NoReturn, dict[str, torch.Tensor]]):
+
+class PublishedWeightsDataset(_CanBeLeftOut, AbstractDataset[NoReturn, dict[str, torch.Tensor]]):
     """Weights that torchvision publishes, fetched once into torch's cache, or those in a file.
 
     Args:
@@ -80,13 +101,15 @@ class PublishedWeightsDataset(AbstractDataset[NoReturn, dict[str, torch.Tensor]]
 
     def load(self) -> dict[str, torch.Tensor]:
         """Return the state dict."""
+        if self._left_out:
+            return {}
         if self._file is None:
             return pretrained.published_weights(self._weights)
         return pretrained.read_weights(self._file)
 
     def files(self) -> list[Path]:
         """Return the file that is read, for a checksum; published names carry one."""
-        return [] if self._file is None else [self._file]
+        return [] if self._left_out or self._file is None else [self._file]
 
     def save(self, data: NoReturn) -> None:
         """Refuse: published weights are an input."""

@@ -6,6 +6,7 @@ Torchvision takes as long to import as torch, so it is loaded only for a network
 import difflib
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import nn
@@ -68,19 +69,7 @@ def build_network(
         UserError: unknown architecture, or images too small for it.
     """
     check_architecture(architecture)
-    if architecture == SIMPLE_CNN:
-        network: nn.Module = SimpleCNN(num_classes, image_size)
-    elif architecture in LAYOUTS:
-        network = ExpressCNN(num_classes, LAYOUTS[architecture])
-    elif architecture in WIDE_RESNETS:
-        network = WideResNet(*WIDE_RESNETS[architecture], num_classes)
-    else:
-        import torchvision
-
-        options = _WITHOUT_AUXILIARY_HEADS.get(architecture, {})
-        network = torchvision.models.get_model(
-            architecture, weights=None, num_classes=num_classes, **options
-        )
+    network = _as_published(architecture, num_classes, image_size)
     if dropout is not None:
         _set_dropout(network, dropout)
     network = network.to(memory_format=memory_format(architecture))
@@ -88,6 +77,24 @@ def build_network(
         accelerate_convolutions(network)
     _check_image_size(network, architecture, image_size)
     return network
+
+
+def _as_published(architecture: str, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
+    if architecture == SIMPLE_CNN:
+        return SimpleCNN(num_classes, image_size)
+    if architecture in LAYOUTS:
+        return ExpressCNN(num_classes, LAYOUTS[architecture])
+    if architecture in WIDE_RESNETS:
+        return WideResNet(*WIDE_RESNETS[architecture], num_classes)
+    import torchvision
+
+    options = _WITHOUT_AUXILIARY_HEADS.get(architecture, {})
+    return cast(
+        nn.Module,
+        torchvision.models.get_model(
+            architecture, weights=None, num_classes=num_classes, **options
+        ),
+    )
 
 
 def zero_init_residual(network: nn.Module) -> None:
@@ -144,6 +151,28 @@ def load_backbone(network: nn.Module, state: Mapping[str, torch.Tensor], source:
     Raises:
         UserError: keys or shapes differ, so the state is of another architecture.
     """
+    load_current_state(network, _fitting(network, state, source), strict=False)
+
+
+def check_backbone(architecture: str, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Check ahead of time what `load_backbone` checks.
+
+    Args:
+        architecture: one of `architectures()`.
+        state: state dict of the same architecture with any number of classes.
+        source: where the state is from, for the error message.
+
+    Raises:
+        UserError: keys or shapes differ, so the state is of another architecture.
+    """
+    # The size of images matters to heads alone.
+    _fitting(_as_published(architecture, 1, (32, 32)), state, source)
+
+
+def _fitting(
+    network: nn.Module, state: Mapping[str, torch.Tensor], source: str
+) -> dict[str, torch.Tensor]:
+    """Return the weights of everything but the head; raise if they don't fit the network."""
     head = head_name(network) + "."
     own = {key: value for key, value in network.state_dict().items() if not key.startswith(head)}
     given = {key: value for key, value in state.items() if not key.startswith(head)}
@@ -170,7 +199,7 @@ def load_backbone(network: nn.Module, state: Mapping[str, torch.Tensor], source:
             f"{source} does not fit this architecture: keys {'; '.join(problems)}. "
             f"Set model.architecture to the one the weights are from."
         )
-    load_current_state(network, given, strict=False)
+    return given
 
 
 def load_current_state(

@@ -1,0 +1,74 @@
+"""Pretrained weights before the first node: none is loaded for nothing, and those needed fit."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from kedro.io import AbstractDataset, CatalogProtocol
+from kedro.pipeline import Pipeline
+
+from .config import AblationConfig, ModelConfig, SearchConfig
+from .errors import UserError
+
+WEIGHTS = "pretrained_weights"
+_SETTING = "model.pretrained"
+
+Catalog = CatalogProtocol[str, AbstractDataset[Any, Any]]
+
+
+def leave_out_unused(pipeline: Pipeline, catalog: Catalog) -> None:
+    """Let the weights be left out where every recipe starts from random ones.
+
+    They may have to be fetched, or made by another pipeline.
+    """
+    if WEIGHTS not in pipeline.inputs() or any(_starts_from_them(pipeline, catalog)):
+        return
+    leave_out = getattr(catalog.get(WEIGHTS), "leave_out", None)
+    if leave_out:
+        leave_out()
+
+
+def check_fit(pipeline: Pipeline, catalog: Catalog) -> None:
+    """Load the weights and compare them with the networks that start from them.
+
+    A run of several models would come to them after hours.
+
+    Raises:
+        UserError: they can't be fetched or read, or are of another architecture.
+    """
+    from .models import check_backbone
+
+    models = {
+        name: value
+        for name, value in _parameters(pipeline, catalog)
+        if isinstance(value, ModelConfig) and value.pretrained
+    }
+    state = catalog.load(WEIGHTS) if models else {}
+    for name, model in models.items():
+        try:
+            check_backbone(model.architecture, state, WEIGHTS)
+        except UserError as error:
+            block = name.removeprefix("params:")
+            raise UserError(f"{block}.architecture={model.architecture}: {error}") from None
+
+
+def _starts_from_them(pipeline: Pipeline, catalog: Catalog) -> Iterator[bool]:
+    for _, value in _parameters(pipeline, catalog):
+        if isinstance(value, ModelConfig):
+            yield value.pretrained
+        elif isinstance(value, SearchConfig):
+            yield any(one.parameter == _SETTING for one in value.space)
+        elif isinstance(value, AblationConfig):
+            yield _SETTING in value.base or any(_SETTING in one.set for one in value.changes)
+
+
+def _parameters(pipeline: Pipeline, catalog: Catalog) -> Iterator[tuple[str, Any]]:
+    """Return the parameters of the nodes that take the weights."""
+    names = {
+        name
+        for node in pipeline.nodes
+        if WEIGHTS in node.inputs
+        for name in node.inputs
+        if name.startswith("params:")
+    }
+    for name in sorted(names):
+        yield name, catalog.load(name)
