@@ -53,7 +53,7 @@ class SplitConfig(Settings):
         "all that are not for validation. A larger number includes the images of a smaller one.",
     )
     seed: int = Field(
-        0, ge=0, lt=2**32, description="Seed of the division; scikit-learn takes 32 bits."
+        0, ge=0, lt=2**32, description="Seed of the division; NumPy's `RandomState` takes 32 bits."
     )
 
 

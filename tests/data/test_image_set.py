@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
 
 from cifar100_transfer import data
 from cifar100_transfer.data import (
@@ -88,12 +89,18 @@ def test_statistics_of_nothing_and_of_one_colour_are_undefined() -> None:
 def numbered(labels: torch.Tensor) -> ImageSet:
     """Images whose first value is their position."""
     images = torch.zeros(len(labels), 3, 1, 1, dtype=torch.uint8)
-    images[:, 0, 0, 0] = torch.arange(len(labels))
-    return ImageSet(images, labels, ("a", "b", "c"))
+    images[:, 0, 0, 0] = torch.arange(len(labels)) % 256
+    images[:, 1, 0, 0] = torch.arange(len(labels)) // 256
+    names = [f"{number:03}" for number in range(int(labels.max()) + 1)]
+    return ImageSet(images, labels, tuple(names))
+
+
+def positions(images: ImageSet) -> list[int]:
+    return (images.images[:, 0, 0, 0].int() + 256 * images.images[:, 1, 0, 0].int()).tolist()
 
 
 @given(
-    counts=st.lists(st.integers(5, 30), min_size=2, max_size=3),
+    counts=st.lists(st.integers(3, 40), min_size=1, max_size=60),
     share=st.sampled_from([0.2, 0.25, 0.5]),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -104,13 +111,23 @@ def test_splits_keep_every_classs_share_and_every_image(
     labels = torch.cat([torch.full((n,), label) for label, n in enumerate(counts)])
     images = numbered(labels)
     first, second = stratified_split(images, share, seed)
-    positions = [part.images[:, 0, 0, 0].tolist() for part in (first, second)]
-    assert all(part == sorted(part) for part in positions)
-    assert sorted(positions[0] + positions[1]) == list(range(len(images)))
+    parts = [positions(part) for part in (first, second)]
+    assert all(part == sorted(part) for part in parts)
+    assert sorted(parts[0] + parts[1]) == list(range(len(images)))
     for label, count in enumerate(counts):
-        assert abs(int((second.labels == label).sum()) - share * count) <= 1.5
+        assert int((second.labels == label).sum()) == round(share * count)
     again = stratified_split(images, share, seed)
     assert torch.equal(again[1].images, second.images)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_where_shares_are_whole_the_split_is_scikit_learns(shuffled: bool) -> None:
+    labels = torch.arange(10).repeat_interleave(25)
+    if shuffled:
+        labels = labels[torch.randperm(250, generator=torch.Generator().manual_seed(1))]
+    first, second = stratified_split(numbered(labels), 0.2, 7)
+    expected = train_test_split(range(250), test_size=0.2, random_state=7, stratify=labels)
+    assert [positions(first), positions(second)] == [sorted(part) for part in expected]
 
 
 def test_another_seed_splits_otherwise(image_set: ImageSet) -> None:
@@ -122,7 +139,7 @@ def test_another_seed_splits_otherwise(image_set: ImageSet) -> None:
 @pytest.mark.parametrize("share", [0.01, 0.99])
 def test_a_class_that_would_miss_in_a_part_is_named(share: float) -> None:
     images = numbered(torch.tensor([0] * 9 + [1] * 4))
-    with pytest.raises(UserError, match=r"leaves class 'b' \(4 images\) without an image"):
+    with pytest.raises(UserError, match=r"leaves class '001' \(4 images\) without an image"):
         stratified_split(images, share, 0)
 
 

@@ -60,6 +60,7 @@ def test_hidden_files_and_what_only_looks_like_a_picture_are_left_out(tmp_path: 
     picture.rename(picture.with_suffix(".PNG"))  # as cameras name them
     (tmp_path / "ant" / ".hidden.png").write_bytes(b"no picture")
     (tmp_path / "bee" / "folder.png").mkdir()
+    shutil.copytree(tmp_path / "ant", tmp_path / "bee" / ".thumbnails")
     train, test = read(tmp_path)
     assert train.class_names == ("ant", "bee")
     assert (len(train), len(test)) == (6, 2)

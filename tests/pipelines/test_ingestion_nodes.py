@@ -10,7 +10,7 @@ from cifar100_transfer.data import ImageSet
 from cifar100_transfer.pipelines.ingestion.nodes import split_images
 
 
-@pytest.mark.parametrize(("wanted", "kept"), [(10, 10), (1000, 48), (None, 48)])
+@pytest.mark.parametrize(("wanted", "kept"), [(10, 10), (1000, 50), (None, 50)])
 def test_fewer_training_images_leave_the_other_sets_as_they_are(
     make_image_set: Callable[..., ImageSet], wanted: int | None, kept: int
 ) -> None:
@@ -25,3 +25,16 @@ def test_fewer_training_images_leave_the_other_sets_as_they_are(
     }
     assert validation_set.images.equal(others[0].images)
     assert test_set.images.equal(others[1].images)
+
+
+def test_test_images_among_the_validation_images_are_counted(
+    make_image_set: Callable[..., ImageSet], caplog: pytest.LogCaptureFixture
+) -> None:
+    official = make_image_set(classes=5, per_class=12, size=8)
+    _, validation_set, _ = split_images((official, official.subset(torch.arange(0))), SplitConfig())
+    caplog.clear()
+    split_images((official, validation_set), SplitConfig())
+    assert caplog.messages == [
+        "10 of 10 test images are exact copies of validation images: being right about them proves "
+        "nothing"
+    ]

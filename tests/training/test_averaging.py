@@ -11,6 +11,7 @@ from cifar100_transfer.models import Classifier, predict_logits
 from cifar100_transfer.training import train
 from cifar100_transfer.training.averaging import Average
 from cifar100_transfer.training.batches import ResidentBatches
+from cifar100_transfer.training.steps import _in_swa
 from tests.training.tiny import Sets, recipe, tiny_classifier
 
 
@@ -98,6 +99,40 @@ def test_statistics_are_those_of_the_mean_weights(
     if views == 1:
         assert torch.allclose(norm.running_var, features.var((0, 2, 3)), rtol=1e-4)
     assert norm.momentum == 0.1
+
+
+def test_frozen_epochs_leave_the_statistics_of_the_mean_alone(sets: Sets) -> None:
+    config = recipe(frozen_epochs=3, averaging=AveragingConfig(name="swa", swa_start=0))
+    classifier = tiny_classifier(sets[0], config)
+    before = [value.clone() for value in classifier.network.norm.buffers()]
+    norm = train(classifier, *sets, config).classifier.network.norm
+    for value, expected in zip(norm.buffers(), before, strict=True):
+        assert torch.equal(value, expected)
+
+
+def test_the_statistics_that_several_processes_share_are_those_they_judge_by(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed: list[list[torch.Tensor]] = []
+    monkeypatch.setattr(
+        "cifar100_transfer.training.steps.take_from_first",
+        lambda values: handed.append([value.clone() for value in values]),
+    )
+    config = recipe(epochs=1, averaging=AveragingConfig(name="swa", swa_start=0))
+    result = train(tiny_classifier(sets[0], config), *sets, config)
+    judged = list(result.classifier.buffers())
+    assert any(
+        all(map(torch.equal, values, judged)) for values in handed if len(values) == len(judged)
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "epochs", "first"), [(0.58, 50, 30), (0.29, 100, 30), (0.7, 90, 64), (0.75, 3, 3)]
+)
+def test_swa_starts_after_its_share_of_the_epochs(share: float, epochs: int, first: int) -> None:
+    config = recipe(epochs=epochs, averaging=AveragingConfig(name="swa", swa_start=share))
+    averaged = [epoch for epoch in range(1, epochs + 1) if _in_swa(config, epoch)]
+    assert averaged == list(range(first, epochs + 1))
 
 
 @pytest.mark.parametrize("name", ["ema", "swa"])

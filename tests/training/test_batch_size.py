@@ -9,11 +9,23 @@ import pytest
 import torch
 from torch import nn
 
-from cifar100_transfer.config import AveragingConfig, OptimizerConfig, TrainingConfig
+from cifar100_transfer.config import (
+    AugmentationConfig,
+    AveragingConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier
-from cifar100_transfer.training import Compute, EpochRecord, batch_size, choose_batch_size, train
+from cifar100_transfer.training import (
+    Compute,
+    EpochRecord,
+    batch_size,
+    batches,
+    choose_batch_size,
+    train,
+)
 from tests.training.tiny import Sets, recipe, results, tiny_classifier
 
 
@@ -106,6 +118,51 @@ def test_real_measurements_end_in_a_size(sets: Sets, caplog: pytest.LogCaptureFi
     assert chosen.batch_size in (32, 64, 128)
     assert chosen == recipe(batch_size=chosen.batch_size)
     assert len(caplog.messages[0].splitlines()) == 2 + 3
+
+
+def test_what_a_training_does_once_is_not_measured(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Corrupted copies are made before the clock starts, as they cost a training no step."""
+    running: list[bool] = []
+    made: list[bool] = []
+    clock, copies = batch_size.time.perf_counter, batches.corrupted_copies
+
+    def perf_counter() -> float:
+        running.append(True)
+        return clock()
+
+    def corrupted_copies(*arguments: Any) -> torch.Tensor:
+        made.append(len(running) % 2 == 1)
+        return copies(*arguments)
+
+    monkeypatch.setattr(batch_size.time, "perf_counter", perf_counter)
+    monkeypatch.setattr(batches, "corrupted_copies", corrupted_copies)
+    augmentation = AugmentationConfig(corruption_share=0.5, corruption_copies=2)
+    choose(sets, auto(augmentation=augmentation))
+    assert made
+    assert not any(made), "while the clock ran"
+
+
+@pytest.mark.parametrize(("enough", "expected"), [(0.0, 2), (1e9, 4)])
+def test_a_measurement_grows_until_it_takes_long_enough_or_has_all_images(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch, enough: float, expected: int
+) -> None:
+    trained: list[int] = []
+
+    def train_epoch(engine: batch_size.Engine, _: int) -> None:
+        trained.append(engine.batches.images)
+
+    monkeypatch.setattr(batch_size, "train_epoch", train_epoch)
+    monkeypatch.setattr(batch_size, "PROBE_SECONDS", enough)
+    monkeypatch.setattr(batch_size, "PROBE_IMAGES", 64)
+    config = recipe(batch_size=32)
+    classifier = tiny_classifier(sets[0], config)
+    rate = batch_size.images_per_second(classifier, sets[0], config, Compute())
+    assert rate
+    assert trained[0] == 32, "what is made once"
+    assert trained[1] == 64
+    assert trained[-1] == expected * 32, "150 images are four whole batches"
 
 
 class Small(nn.Module):

@@ -1,5 +1,6 @@
 """Two processes train what one does, each on its half of every batch."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,13 +49,20 @@ def build(images: ImageSet) -> Classifier:
     return build_classifier(images, normalization, model, CONFIG)
 
 
-def test_two_processes_train_what_one_does(sets: Sets, tmp_path: Path) -> None:
+def test_two_processes_train_what_one_does(
+    sets: Sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     alone = train(build(sets[0]), *sets, CONFIG)
     seen: list[EpochRecord] = []
-    together = train_on_devices(2, build(sets[0]), *sets, CONFIG, Compute(), tmp_path, seen.append)
+    folder = tmp_path / "resume"
+    together = train_on_devices(2, build(sets[0]), *sets, CONFIG, Compute(), folder, seen.append)
     for found, expected in zip(results(together), results(alone), strict=True):
         assert found == pytest.approx(expected, abs=1e-4)
-    assert list(tmp_path.iterdir()), "the first process stores resume points"
+    assert list(folder.iterdir()), "the first process stores resume points"
+    assert not list(temporary.iterdir())
     assert seen == together.history
 
 

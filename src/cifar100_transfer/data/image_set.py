@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from cifar100_transfer.errors import UserError
@@ -131,12 +132,15 @@ def channel_statistics(images: torch.Tensor) -> Normalization:
 
 
 def stratified_split(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Split so that every class keeps its share in both parts.
+    """Split so that every class keeps its share in both parts, to half an image.
+
+    Where the shares are whole numbers, this is the split of scikit-learn's `train_test_split`. That
+    one rounds over all classes together, which can leave small ones without any image.
 
     Args:
         images: the set to split.
         share: part of the images that goes into the second set, in (0, 1).
-        seed: the same seed gives the same split on every machine.
+        seed: below 2^32; the same seed gives the same split on every machine.
 
     Returns:
         The first (larger) and the second set, each in the original order.
@@ -144,8 +148,6 @@ def stratified_split(images: ImageSet, share: float, seed: int) -> tuple[ImageSe
     Raises:
         UserError: a class has too few images to stand in both parts.
     """
-    from sklearn.model_selection import train_test_split
-
     counts = torch.bincount(images.labels, minlength=images.num_classes)
     present = counts[counts > 0]
     kept_apart = (present * share).round()
@@ -156,15 +158,15 @@ def stratified_split(images: ImageSet, share: float, seed: int) -> tuple[ImageSe
             f"({int(counts[smallest])} images) without an image in one part: change "
             f"validation_share or add images"
         )
-    first, second = train_test_split(
-        torch.arange(len(images)).numpy(),
-        test_size=share,
-        random_state=seed,
-        stratify=images.labels.numpy(),
-    )
+    generator = np.random.RandomState(seed)
+    is_second = torch.zeros(len(images), dtype=torch.bool)
+    for label in counts.nonzero().flatten():
+        places = (images.labels == label).nonzero().flatten()
+        kept = round(len(places) * share)
+        is_second[places[generator.permutation(len(places))[len(places) - kept :]]] = True
     return (
-        images.subset(torch.from_numpy(first).sort().values),
-        images.subset(torch.from_numpy(second).sort().values),
+        images.subset((~is_second).nonzero().flatten()),
+        images.subset(is_second.nonzero().flatten()),
     )
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from cifar100_transfer.errors import UserError
 
 from .image_set import ImageSet, stratified_split
-from .pictures import read_pictures
+from .pictures import read_pictures, visible_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -73,11 +73,7 @@ def _read_classes(folder: Path, class_names: tuple[str, ...], image_size: int) -
     suffixes = {suffix for suffix, name in formats.items() if name in Image.OPEN}
     paths, labels = [], []
     for name in _folders(folder):
-        found = sorted(
-            path
-            for path in (folder / name).rglob("*")
-            if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
-        )
+        found = [path for path in visible_files(folder / name) if path.suffix.lower() in suffixes]
         if not found:
             raise UserError(
                 f"{folder / name} holds no pictures: put some there, or remove the folder"

@@ -51,14 +51,19 @@ def find_pictures(path: Path) -> PictureFiles:
         return PictureFiles(path.parent, (path,))
     if not path.is_dir():
         raise UserError(f"{path} does not exist: name a picture or a folder of pictures")
-    paths = [
-        file
-        for file in path.rglob("*")
-        if file.is_file() and not any(p.startswith(".") for p in file.relative_to(path).parts)
-    ]
+    paths = visible_files(path)
     if not paths:
         raise UserError(f"{path} holds no file: name a picture or a folder of pictures")
-    return PictureFiles(path, tuple(sorted(paths)))
+    return PictureFiles(path, tuple(paths))
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """Return the files in a folder and the folders in it, sorted, but for hidden ones."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and not any(p.startswith(".") for p in file.relative_to(folder).parts)
+    )
 
 
 def read_picture(file: Path | IO[bytes], size: tuple[int, int]) -> torch.Tensor:

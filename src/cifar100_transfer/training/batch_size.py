@@ -7,6 +7,7 @@ points know the number alone, so what comes of it is a training like any other.
 import copy
 import gc
 import logging
+import math
 import statistics
 import time
 from dataclasses import replace
@@ -39,7 +40,9 @@ ROUNDS = 3
 """Sizes take turns, so that a change of the machine's load meets all of them."""
 PROBE_IMAGES = 256
 PROBE_BATCHES = 2
-"""A measurement has at least so many images, and whole batches."""
+PROBE_SECONDS = 0.25
+"""A measurement has at least so many images, whole batches, and takes at least so long if there are
+as many images: a GPU would be through with few before what an epoch costs besides has passed."""
 _RATE = 1e-9
 
 
@@ -156,24 +159,34 @@ def _measure(
     compute: Compute,
 ) -> float:
     size = config.images_per_step
-    wanted = max(PROBE_BATCHES * size, PROBE_IMAGES)
-    count = min(wanted, len(train_set)) // size * size
+    all_batches = len(train_set) // size
+    count = min(max(PROBE_BATCHES, math.ceil(PROBE_IMAGES / size)), all_batches)
     # A rate that hardly moves the weights: no measurement ends in a loss that is not finite.
     optimizer = config.optimizer.model_copy(update={"learning_rate": _RATE})
     config = config.model_copy(update={"optimizer": optimizer})
     trained = copy.deepcopy(classifier).to(compute.device)
-    images = train_set.subset(torch.arange(count))
+    images = train_set.subset(torch.arange(count * size))
     engine = Engine.of(trained, images, config, compute)
     # The first batch also pays for what is made once, and the second is recorded if any is.
-    first = images.subset(torch.arange(min(2 * size, count) if engine.recorder else size))
-    warm_up = replace(
-        engine, batches=ResidentBatches(first, config.augmentation, size, compute.device)
-    )
-    # The last epoch: nothing is frozen or made smaller for a start any more.
-    train_epoch(warm_up, config.epochs)
+    _time_epoch(engine, train_set, min(2, count) if engine.recorder else 1)
+    while True:
+        seconds = _time_epoch(engine, train_set, count)
+        if seconds >= PROBE_SECONDS or count == all_batches:
+            return count * size / seconds
+        count = min(math.ceil(1.2 * count * PROBE_SECONDS / seconds), all_batches)
+
+
+def _time_epoch(engine: Engine, train_set: ImageSet, count: int) -> float:
+    """Train on some whole batches; return the seconds of what every epoch of a training does."""
+    config, size = engine.config, engine.config.images_per_step
+    images = train_set.subset(torch.arange(count * size))
+    device = engine.classifier.mean.device
+    batches = ResidentBatches(images, config.augmentation, size, device)
+    batches.prepare(config.seed)
     start = time.perf_counter()
-    train_epoch(engine, config.epochs)
-    return count / (time.perf_counter() - start)
+    # The last epoch: nothing is frozen or made smaller for a start any more.
+    train_epoch(replace(engine, batches=batches), config.epochs)
+    return time.perf_counter() - start
 
 
 def _candidates(

@@ -5,6 +5,7 @@ shifts and flips are drawn at once from a generator seeded with both, on the CPU
 same on every device. What else is done to images: `augmentation.py`.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -155,16 +156,21 @@ class ResidentBatches:
             images[mirrored] = images.index_select(0, mirrored).flip(-1)
             yield augment(images, self._labels[chosen], part)
 
-    def _chooser(self, seed: int, epoch: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Return what takes the images of an epoch by their numbers, some as corrupted copies."""
+    def prepare(self, seed: int) -> None:
+        """Make what all epochs of a seed share; the first of them does if this was not called."""
         config = self._augmentation
-        if not (config.corruption_copies and config.corruption_share):
-            # It copies whole images, where indexing goes pixel by pixel on a CPU.
-            return lambda chosen: self._images.index_select(0, chosen)
-        if seed not in self._copies:
+        if config.corruption_copies and config.corruption_share and seed not in self._copies:
             # Those of one seed at a time: a training has only one.
             copies = corrupted_copies(self._images, config, seed)
             self._copies = {seed: copies.to(self._device)}
+
+    def _chooser(self, seed: int, epoch: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return what takes the images of an epoch by their numbers, some as corrupted copies."""
+        config = self._augmentation
+        self.prepare(seed)
+        if seed not in self._copies:
+            # It copies whole images, where indexing goes pixel by pixel on a CPU.
+            return lambda chosen: self._images.index_select(0, chosen)
         copies = self._copies[seed].flatten(0, 1)
         numbers = draw_copies(seed, epoch, len(self._labels), config).to(self._device)
 
@@ -215,6 +221,13 @@ def cut_by_rows(
     return torch.from_numpy(crops[np.arange(len(images)), :, rows.numpy(), columns.numpy()])
 
 
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    # One a device: memory that was freed on a stream is given again on that stream alone.
+    # Its small kernels go first, or each would wait for large ones of the step.
+    return torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
+
+
 def one_ahead(
     batches: Iterator[tuple[torch.Tensor, torch.Tensor]], device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -230,8 +243,7 @@ def one_ahead(
     if device.type != "cuda":
         yield from batches
         return
-    # Its small kernels go first, or each would wait for large ones of the step.
-    stream = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
+    stream = _side_stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     while True:
         with torch.cuda.stream(stream):

@@ -189,6 +189,7 @@ def train(
                 on_epoch(record)
     classifier.load_state_dict(best_weights)
     classifier.requires_grad_(True)  # frozen epochs may have been the last
+    classifier.zero_grad()  # or gradients as large as the weights would stay with the result
     return TrainingResult(classifier.cpu().eval(), history)
 
 

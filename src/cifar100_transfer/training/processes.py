@@ -7,6 +7,8 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -45,22 +47,32 @@ def run_in_processes(
             f"compute.devices={count}: there are fewer devices of the kind {device.type}: lower it"
         )
     # Imported here: a training in one process must not wait for it.
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     threads = max(1, torch.get_num_threads() // count)
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
-    )
+    # The launcher would leave its folder behind, on every run.
+    with TemporaryDirectory(prefix="training_") as folder:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
+        _launch(partial(elastic_launch(config, _join), device.type, threads, function, arguments))
+
+
+def _launch(start: Callable[[], object]) -> None:
+    """Start the processes and wait; of several errors, the first that one raised is told."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
     try:
-        elastic_launch(config, _join)(device.type, threads, function, arguments)
+        start()
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         # Typed as a string, but a dictionary with type and message in one entry where the process

@@ -142,12 +142,14 @@ def train_epoch(engine: Engine, epoch: int) -> tuple[float, float]:
         counts.append(len(targets))
     # Each process tracked the statistics of its own part of the batches.
     take_from_first(engine.classifier.buffers())
-    if engine.average:
-        take_from_first(engine.average.classifier.buffers())
     if engine.average and _in_swa(config, epoch):
         engine.average.update(engine.classifier)
-        with autocast(engine):
-            engine.average.reestimate_batch_norm(batches, config.seed, epoch)
+        if not frozen:
+            with autocast(engine):
+                engine.average.reestimate_batch_norm(batches, config.seed, epoch)
+    if engine.average:
+        # After the estimate, which dropout and the like make differ from process to process.
+        take_from_first(engine.average.classifier.buffers())
     losses, correct = add_over_processes(losses), add_over_processes(correct)
     return _mean_loss(losses.cpu(), counts, config, epoch), int(correct) / sum(counts)
 
@@ -182,7 +184,8 @@ def _set_mode(classifier: Classifier, frozen: bool) -> None:
 
 def _in_swa(config: TrainingConfig, epoch: int) -> bool:
     averaging = config.averaging
-    return averaging.name == "swa" and epoch > int(averaging.swa_start * config.epochs)
+    before = int(averaging.swa_start * config.epochs + 1e-9)  # 0.58 of 50 is 28.999999999999996
+    return averaging.name == "swa" and epoch > before
 
 
 def _rate_factor(config: TrainingConfig, epoch: int, index: int, steps: int) -> float:

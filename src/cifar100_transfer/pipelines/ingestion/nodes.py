@@ -22,19 +22,20 @@ def split_images(
     official_train, test_set = raw_images
     train_set, validation_set = stratified_split(official_train, split.validation_share, split.seed)
     train_set = stratified_subset(train_set, split.train_images, split.seed)
-    _warn_of_copies("validation", validation_set, train_set)
-    _warn_of_copies("test", test_set, train_set)
+    _warn_of_copies("validation", validation_set, "training", train_set)
+    _warn_of_copies("test", test_set, "training", train_set)
+    _warn_of_copies("test", test_set, "validation", validation_set)
     return train_set, validation_set, test_set
 
 
-def _warn_of_copies(name: str, images: ImageSet, train_set: ImageSet) -> None:
+def _warn_of_copies(name: str, images: ImageSet, source: str, originals: ImageSet) -> None:
     from cifar100_transfer.data import count_copies
 
-    if copies := count_copies(images, train_set):
+    if copies := count_copies(images, originals):
         logger.warning(
-            "%d of %d %s images are exact copies of training images: being right about them proves "
+            "%d of %d %s images are exact copies of %s images: being right about them proves "
             "nothing",
-            *(copies, len(images), name),
+            *(copies, len(images), name, source),
         )
 
 
