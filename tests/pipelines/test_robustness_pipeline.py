@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cifar100_transfer.config import ComputeConfig, RobustnessConfig
 from cifar100_transfer.data import ImageSet
+from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, ClassifierSpec
 from cifar100_transfer.pipeline_registry import MODELS, REPORT_MODELS, register_pipelines
 from cifar100_transfer.pipelines.robustness.nodes import choose_adaptation, measure_on_test
@@ -65,6 +66,19 @@ def test_a_model_without_batch_norm_has_no_such_row(project: Path, run: Run) -> 
     summary = json.loads(newest(reporting, "robustness_summary.json").read_text())
     assert set(summary["methods"]) == {"plain"}
     assert summary["adaptation"] == {"source_weight": None, "candidates": {}}
+
+
+def test_validation_images_of_another_split_are_refused(project: Path, run: Run) -> None:
+    run("simple_cnn", to_outputs=["simple_cnn.metrics"])
+    run("ingestion", parameters={"split": {"validation_share": 0.2, "seed": 1}})
+    for arguments in (
+        {"pipeline": "robustness", "parameters": FEW, "namespaces": ["simple_cnn"]},
+        {"pipeline": "simple_cnn", "from_nodes": ["simple_cnn.predict_validation_set"]},
+    ):
+        with pytest.raises(UserError, match=r"another split than .* \(simple_cnn\), .* ingestion"):
+            run(**arguments)
+    run("ingestion")
+    run("robustness", parameters=FEW, namespaces=["simple_cnn"])
 
 
 def test_choosing_never_sees_test_images() -> None:

@@ -64,6 +64,13 @@ class ImageSet:
         """Height and width in pixels."""
         return int(self.images.shape[2]), int(self.images.shape[3])
 
+    def digest(self) -> str:
+        """Return the first 16 hexadecimal digits of the SHA-256 over images and labels."""
+        sha = hashlib.sha256()
+        for tensor in (self.images, self.labels):
+            sha.update(tensor.contiguous().cpu().numpy().data)
+        return sha.hexdigest()[:16]
+
     def subset(self, indices: torch.Tensor) -> ImageSet:
         """Return the images at `indices` (int64 [M]) in that order, with the same classes."""
         return replace(self, images=self.images[indices], labels=self.labels[indices])

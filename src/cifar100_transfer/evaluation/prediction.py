@@ -6,6 +6,9 @@ from cifar100_transfer.data import ImageSet, Predictions
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, predict_logits
 
+VALIDATION_IMAGES = "validation_images"
+"""Where the recipe of a classifier has the digest of the images that its epoch was chosen by."""
+
 
 def predict(
     classifier: Classifier, images: ImageSet, device: torch.device | None = None
@@ -37,6 +40,20 @@ def check_classes(classifier: Classifier, images: ImageSet) -> None:
         raise UserError(
             f"the classifier was trained on other classes ({_few(classifier.spec.class_names)}) "
             f"than the images have ({_few(images.class_names)}): train it on this data"
+        )
+
+
+def check_validation(classifier: Classifier, images: ImageSet) -> None:
+    """Raise a `UserError` if validation images are others than those of a classifier's training.
+
+    Of another split, some of them were trained on: whatever they choose or show would be too good.
+    A classifier that no pipeline trained doesn't say which its own were, and passes.
+    """
+    if classifier.spec.recipe.get(VALIDATION_IMAGES, images.digest()) != images.digest():
+        raise UserError(
+            f"the stored validation images are of another split than this classifier's "
+            f"({classifier.spec.architecture}), which may have been trained on some of them: give "
+            f"the pipeline ingestion the split parameters of its training first, or train it anew"
         )
 
 

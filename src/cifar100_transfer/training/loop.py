@@ -210,8 +210,8 @@ def identify_training(
             "compiled": compute.compiled,
             "devices": process_count(),
             "initial weights": digest(*classifier.state_dict().values()),
-            "training images": digest(train_set.images, train_set.labels),
-            "validation images": digest(validation_set.images, validation_set.labels),
+            "training images": train_set.digest(),
+            "validation images": validation_set.digest(),
         }
     )
 

@@ -26,6 +26,16 @@ def predict_set(classifier: Classifier, images: ImageSet, compute: ComputeConfig
     return predict(classifier, images, choose_device(compute.device))
 
 
+def predict_validation_set(
+    classifier: Classifier, images: ImageSet, compute: ComputeConfig
+) -> Predictions:
+    """Classify the validation images, which must be those of the classifier's own training."""
+    from cifar100_transfer.evaluation.prediction import check_validation
+
+    check_validation(classifier, images)
+    return predict_set(classifier, images, compute)
+
+
 def fit_calibration(validation_predictions: Predictions) -> dict[str, float]:
     """Fit the temperature on validation images, before any test image is looked at."""
     from cifar100_transfer.evaluation.metrics import fit_temperature

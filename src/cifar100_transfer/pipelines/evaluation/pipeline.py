@@ -18,6 +18,7 @@ from .nodes import (
     fit_calibration,
     list_confused_pairs,
     predict_set,
+    predict_validation_set,
     tabulate_classes,
     write_model_card,
 )
@@ -37,7 +38,7 @@ def _numbers() -> Pipeline:
     return Pipeline(
         [
             Node(
-                predict_set,
+                predict_validation_set,
                 inputs=["classifier", "validation_set", "params:compute"],
                 outputs="validation_predictions",
                 name="predict_validation_set",

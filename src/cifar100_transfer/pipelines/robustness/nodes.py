@@ -32,6 +32,7 @@ def choose_adaptation(
         return {"source_weight": None, "candidates": {}}
     if len(robustness.source_weights) == 1 and any(map(has_batch_norm, classifiers)):
         return {"source_weight": robustness.source_weights[0], "candidates": {}}
+    _check_validation(validation_set, *classifiers)
     validation_set = _prepare(validation_set, robustness, compute, *classifiers)
     ranked = rank_source_weights(
         classifiers, validation_set, robustness.source_weights, robustness.seed
@@ -53,6 +54,7 @@ def measure_on_validation(
     *classifiers: Classifier,
 ) -> tuple[DataFrame, dict[str, float]]:
     """Measure every method on corrupted, and on clean, validation images."""
+    _check_validation(validation_set, *classifiers)
     return _measure("validation", validation_set, adaptation, robustness, compute, *classifiers)
 
 
@@ -148,6 +150,14 @@ def _measure(
     predictors = predictors_of(classifiers, robustness.methods, adaptation["source_weight"])
     clean = measure_accuracy(predictors, images)
     return measure_robustness(predictors, images, set_name, robustness.seed), clean
+
+
+def _check_validation(validation_set: ImageSet, *classifiers: Classifier) -> None:
+    from cifar100_transfer.evaluation.prediction import check_classes, check_validation
+
+    for classifier in classifiers:
+        check_classes(classifier, validation_set)
+        check_validation(classifier, validation_set)
 
 
 def _prepare(

@@ -1,6 +1,6 @@
 """Nodes of the training template."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +77,26 @@ def train_classifier(
         resume_folder,
         watch,
     )
+    trained = _naming_validation(result.classifier, validation_set)
     history = pd.DataFrame([asdict(record) for record in result.history])
     summary = {
         **result.summary(),
-        "flops": count_flops(result.classifier.spec),
+        "flops": count_flops(trained.spec),
         "device": str(where.device),
         "train_images": len(train_set),
         "validation_images": len(validation_set),
-        "recipe": result.classifier.spec.recipe,
+        "recipe": trained.spec.recipe,
     }
-    return result.classifier, history, summary
+    return trained, history, summary
+
+
+def _naming_validation(classifier: Classifier, validation_set: ImageSet) -> Classifier:
+    """Let a classifier say by which images its epoch was chosen: all others it may have seen."""
+    from cifar100_transfer.evaluation.prediction import VALIDATION_IMAGES
+
+    recipe = {**classifier.spec.recipe, VALIDATION_IMAGES: validation_set.digest()}
+    classifier.spec = replace(classifier.spec, recipe=recipe)
+    return classifier
 
 
 def draw_learning_curves(history: DataFrame, summary: dict[str, Any]) -> Figure:
