@@ -14,6 +14,8 @@ from kedro.runner import SequentialRunner
 from cifar100_transfer import manifest
 from cifar100_transfer.config import ComputeConfig, SplitConfig
 from cifar100_transfer.datasets import JSONDataset, RunManifestsDataset
+from cifar100_transfer.errors import UserError
+from cifar100_transfer.hooks import PreflightHooks
 from cifar100_transfer.manifest_hooks import ManifestHooks, stale_outputs
 
 
@@ -94,7 +96,7 @@ class Project:
             }
         )
         hooks = _create_hook_manager()
-        hooks.register(ManifestHooks())
+        hooks.register(ManifestHooks(PreflightHooks()))
         settings = {
             "run_id": run_id,
             "project_path": str(self.folder),
@@ -140,6 +142,19 @@ def test_the_device_is_named_where_something_computes(tmp_path: Path) -> None:
     node = Node(lambda source, _: source, ["source", "params:compute"], "doubled", name="copy")
     written, _, _ = Project(tmp_path).run("1", node=node)
     assert written["machine"]["device"] == "cpu"
+
+
+@pytest.mark.parametrize("content", ["{", "{}"])
+def test_a_damaged_manifest_of_another_run_ends_in_one_line_or_is_passed_over(
+    tmp_path: Path, content: str
+) -> None:
+    Project(tmp_path).run("1")
+    (tmp_path / "runs" / "0.json").write_text(content)
+    if content == "{}":
+        Project(tmp_path).run("2", only_missing=True)
+        return
+    with pytest.raises(UserError, match=r"0\.json"):
+        Project(tmp_path).run("2", only_missing=True)
 
 
 def test_a_failed_run_leaves_a_manifest_too(tmp_path: Path) -> None:

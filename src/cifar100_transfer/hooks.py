@@ -146,7 +146,15 @@ def _files(context: "KedroContext", pattern: str) -> dict[str, Mapping[str, Any]
 
 
 class PreflightHooks:
-    """Checks, before the first node, what only this machine and the stored artifacts can tell."""
+    """Checks, before the first node, what only this machine and the stored artifacts can tell.
+
+    Attributes:
+        prepared: the pipelines that the present run had to run first, in that order, each with its
+            part that was run.
+    """
+
+    def __init__(self) -> None:
+        self.prepared: list[tuple[str, Pipeline]] = []
 
     @hook_impl
     def before_pipeline_run(
@@ -157,9 +165,11 @@ class PreflightHooks:
             _check_clock(pipeline, catalog, run_params["run_id"])
             _check_machine(pipeline, catalog)
             _check_datasets(pipeline, catalog)
+            _check_versions(catalog, run_params.get("load_versions") or {})
             weights_checks.leave_out_unused(pipeline, catalog)
         except UserError as error:
             fail(error)
+        self.prepared = []
         self._make_inputs(pipeline, catalog, run_params)
         try:
             weights_checks.check_fit(pipeline, catalog)
@@ -179,6 +189,7 @@ class PreflightHooks:
                 making = _part_for(name, pipelines[maker])
                 self._make_inputs(making, catalog, run_params)
                 self._run(making, catalog, run_params)
+                self.prepared.append((maker, making))
 
     def _run(self, pipeline: Pipeline, catalog: Catalog, run_params: dict[str, Any]) -> None:
         from kedro.runner import SequentialRunner
@@ -267,6 +278,18 @@ def _check_datasets(pipeline: Pipeline, catalog: Catalog) -> None:
         check = getattr(catalog.get(name), "check", None)
         if check:
             check()
+
+
+def _check_versions(catalog: Catalog, versions: Mapping[str, str]) -> None:
+    """Refuse a version that is not there; what makes the artifact would make another."""
+    for name, version in sorted(versions.items()):
+        dataset = catalog.get(name)
+        if isinstance(dataset, ArtifactDataset) and not dataset.exists():
+            found = ", ".join(dataset.versions()) or "none at all"
+            raise UserError(
+                f"--load-versions={name}:{version}: there is no such version in {dataset.folder}; "
+                f"there are: {found}"
+            )
 
 
 def _maker(catalog: Catalog, name: str) -> str | None:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from kedro.pipeline.node import Node
 
 from cifar100_transfer import manifest
 from cifar100_transfer.config import ComputeConfig
-from cifar100_transfer.hooks import Catalog, ErrorHooks
+from cifar100_transfer.hooks import Catalog, ErrorHooks, PreflightHooks
 from cifar100_transfer.storage import file_digest
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,8 @@ MANIFESTS = "run_manifests"
 class ManifestHooks:
     """Writes down what a run was, and warns where it re-uses what other parameters made."""
 
-    def __init__(self) -> None:
+    def __init__(self, preflight: PreflightHooks) -> None:
+        self._preflight = preflight
         self._manifest: dict[str, Any] = {}
         self._started: dict[str, float] = {}
 
@@ -33,17 +34,19 @@ class ManifestHooks:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Catalog
     ) -> Generator[None, Any, Any]:
         """Store what is known before the first node, so that a killed run leaves a trace too."""
-        self._begin = time.perf_counter()
+        self._begin, started = time.perf_counter(), datetime.now(UTC)
         outcome = yield  # to the other hooks: the run may be refused, or absent inputs be made
+        prepared = self._preflight.prepared
+        self._parts = [*(part for _, part in prepared), pipeline]
         parameters = {
             name.removeprefix("params:"): catalog.load(name)
-            for name in sorted(pipeline.inputs())
+            for name in sorted(_inputs(self._parts))
             if name.startswith("params:")
         }
         self._manifest = {
             "run": run_params["run_id"],
             "status": "running",
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started": started.isoformat(timespec="seconds"),
             "command": {
                 key: value
                 for key, value in run_params.items()
@@ -57,12 +60,13 @@ class ManifestHooks:
             "seconds": None,
             "preparation_seconds": round(time.perf_counter() - self._begin, 3),
             "nodes": {},
-            "made": [],
+            "prepared": list(dict.fromkeys(name for name, _ in prepared)),
+            "made": sorted({name for _, part in prepared for name in part.all_outputs()}),
         }
-        if run_params.get("only_missing_outputs"):
-            for warning in stale_outputs(pipeline, catalog):
-                logger.warning(warning)
         try:
+            if run_params.get("only_missing_outputs"):
+                for warning in stale_outputs(pipeline, catalog):
+                    logger.warning(warning)
             self._store(catalog)
         except Exception as error:
             ErrorHooks().on_pipeline_error(error)
@@ -86,9 +90,9 @@ class ManifestHooks:
         self._manifest["made"].append(dataset_name)
 
     @hook_impl(trylast=True)
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: Catalog) -> None:
+    def after_pipeline_run(self, catalog: Catalog) -> None:
         """Store the whole manifest, with checksums of the data that came in."""
-        self._manifest["data"] = _checksums(pipeline, catalog)
+        self._manifest["data"] = _checksums(self._parts, catalog)
         try:
             self._finish("finished", catalog)
         except Exception as error:
@@ -129,10 +133,11 @@ def stale_outputs(pipeline: Pipeline, catalog: Catalog) -> list[str]:
             {name.removeprefix("params:"): catalog.load(name) for name in names}
         )
         for output in node.outputs:
-            makers = [run for run, made in manifests.items() if output in made["made"]]
+            makers = [run for run, made in manifests.items() if output in made.get("made", ())]
             if not makers or not catalog.exists(output):
                 continue
-            changed = manifest.changed_parameters(manifests[makers[-1]]["parameters"], now)
+            before = manifests[makers[-1]].get("parameters", {})
+            changed = manifest.changed_parameters(before, now)
             if changed:
                 warnings.append(
                     f"--only-missing-outputs re-uses '{output}' of run {makers[-1]}, though "
@@ -150,11 +155,32 @@ def _device(parameters: Mapping[str, Any]) -> str | None:
     return str(choose_device(compute.device))
 
 
-def _checksums(pipeline: Pipeline, catalog: Catalog) -> dict[str, dict[str, str]]:
-    """Return the SHA-256 of the files of every stored input, by dataset and file name."""
+def _checksums(parts: Sequence[Pipeline], catalog: Catalog) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of the files of every stored input, by dataset and file name.
+
+    Image sets that were made count as inputs: every ingestion replaces them, and of pictures of
+    one's own they are all that says which images a run had.
+    """
+    names = _inputs(parts)
+    names |= {name for part in parts for name in part.all_outputs() if _is_image_set(catalog, name)}
     found = {}
-    for name in sorted(pipeline.inputs()):
-        files = getattr(catalog.get(name), "files", list)
+    for name in sorted(names):
+        dataset = catalog.get(name)
+        if known := getattr(dataset, "checksums", dict)():
+            found[name] = known
+            continue
+        files = getattr(dataset, "files", list)
         if present := [path for path in files() if path.is_file()]:
             found[name] = {path.name: file_digest(path, "sha256") for path in present}
     return found
+
+
+def _inputs(parts: Sequence[Pipeline]) -> set[str]:
+    return {name for part in parts for name in part.inputs()}
+
+
+def _is_image_set(catalog: Catalog, name: str) -> bool:
+    # Imported here: commands that run nothing need not wait for torch.
+    from cifar100_transfer.datasets import ImageSetDataset
+
+    return isinstance(catalog.get(name), ImageSetDataset)

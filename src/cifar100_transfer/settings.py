@@ -11,6 +11,8 @@ from cifar100_transfer.log_hooks import SummaryHooks, TimingHooks
 from cifar100_transfer.manifest_hooks import ManifestHooks
 from cifar100_transfer.tracking import MLflowHooks, TensorBoardHooks
 
+PREFLIGHT = PreflightHooks()
+
 # The last one is called first: nothing is tracked of a run that is refused.
 HOOKS = (
     MLflowHooks(),
@@ -18,11 +20,11 @@ HOOKS = (
     ErrorHooks(),
     MemoryHooks(),
     ParameterHooks(),
-    PreflightHooks(),
+    PREFLIGHT,
     ResumeHooks(),
     TimingHooks(),
     SummaryHooks(),
-    ManifestHooks(),
+    ManifestHooks(PREFLIGHT),
 )
 
 CONFIG_LOADER_ARGS = {

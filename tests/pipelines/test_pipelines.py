@@ -22,6 +22,7 @@ FIGURES = (
     "confident_mistakes.png",
     "class_activation.png",
 )
+FIRST_NODE = "simple_cnn.choose_adaptation"
 EXPECTED = {"__default__", "ingestion", "pretraining", "comparison", *MODELS}
 
 
@@ -217,6 +218,40 @@ def test_a_transfer_from_random_weights_neither_makes_nor_loads_any(
     )
     made = project / "data" / "sample" / "06_models"
     assert [folder.name for folder in made.iterdir()] == ["transfer"]
+
+
+def test_a_manifest_tells_of_what_had_to_run_first(
+    project: Path, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = {"robustness": {"images": 4, "methods": ["plain"]}}
+    run("robustness", namespaces=["simple_cnn"], parameters=few, to_nodes=[FIRST_NODE])
+    sample = project / "data" / "sample"
+    (file,) = (sample / "08_reporting" / "runs").iterdir()
+    written = json.loads(file.read_text())
+    assert written["prepared"] == ["simple_cnn"]
+    assert written["parameters"]["simple_cnn.training.epochs"] == 2
+    assert {"simple_cnn.classifier", "train_set", "simple_cnn.adaptation"} <= set(written["made"])
+    digest = hashlib.sha256((sample / "05_model_input" / "train_set.safetensors").read_bytes())
+    assert written["data"]["train_set"] == {"train_set.safetensors": digest.hexdigest()}
+    assert set(written["data"]["cifar100_raw"]) == {"train", "test", "meta"}
+    longer = {"simple_cnn": {"training": {"epochs": 3}}}
+    outputs = ["simple_cnn.classifier"]
+    run("simple_cnn", only_missing_outputs=True, parameters=longer, to_outputs=outputs)
+    assert "simple_cnn.training.epochs=3 (was 2)" in caplog.text
+
+
+def test_a_version_that_is_not_there_is_refused_and_nothing_made(project: Path, run: Run) -> None:
+    run("simple_cnn", to_outputs=["simple_cnn.classifier"])
+    classifiers = project / "data" / "sample" / "06_models" / "simple_cnn"
+    (there,) = (path.name for path in (classifiers / "classifier.safetensors").iterdir())
+    message = rf"--load-versions=simple_cnn.classifier:2020-01-01.*; there are: {there}"
+    with pytest.raises(UserError, match=message):
+        run(
+            "robustness",
+            namespaces=["simple_cnn"],
+            load_versions={"simple_cnn.classifier": "2020-01-01T00.00.00.000Z"},
+        )
+    assert len(list((classifiers / "classifier.safetensors").iterdir())) == 1
 
 
 def test_a_failed_run_goes_on_and_a_finished_one_leaves_no_resume_point(

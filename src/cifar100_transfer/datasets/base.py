@@ -85,12 +85,14 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
 
     def newest_version(self) -> str:
         """Return the newest version there is; empty if there is none, or versions are not kept."""
-        name = Path(self._filepath).name
+        return max(self.versions(), default="")
+
+    def versions(self) -> list[str]:
+        """Return the versions that are stored, oldest first; none where versions are not kept."""
         if self._version is None:
-            return ""
-        return max(
-            (path.parent.name for path in Path(self._filepath).glob(f"*/{name}")), default=""
-        )
+            return []
+        path = Path(self._filepath)
+        return sorted(file.parent.name for file in path.glob(f"*/{path.name}"))
 
     def _exists(self) -> bool:
         try:

@@ -8,6 +8,8 @@ from kedro.io import AbstractDataset
 from cifar100_transfer.data.challenge import (
     ChallengeFiles,
     Submission,
+    challenge_path,
+    file_digests,
     open_official_challenge,
     open_own_challenge,
     read_submission,
@@ -48,6 +50,10 @@ class ChallengeDataset(AbstractDataset[NoReturn, ChallengeFiles]):
         if self._source not in _SOURCES:
             raise UserError(f"challenge_source={self._source}: choose {' or '.join(_SOURCES)}")
         return _SOURCES[self._source](self._folder)
+
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of every file, remembered beside the files."""
+        return _checksums(self._folder)
 
     def save(self, data: NoReturn) -> None:
         """Refuse: the challenge is an input."""
@@ -91,8 +97,17 @@ class GeneratedChallengeDataset(AbstractDataset[NoReturn, ChallengeFiles]):
         """Refuse: the challenge is an input."""
         raise UserError(f"{self._raw_data}: the challenge is read, never written")
 
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of every file, remembered beside the files."""
+        return _checksums(self._raw_data / "challenge")
+
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._raw_data}
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    digests = enumerate(file_digests(folder))
+    return {challenge_path(folder, distortion).name: digest for distortion, digest in digests}
 
 
 class SubmissionDataset(ArtifactDataset[Submission]):
