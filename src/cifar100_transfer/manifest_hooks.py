@@ -166,7 +166,8 @@ def _checksums(parts: Sequence[Pipeline], catalog: Catalog) -> dict[str, dict[st
     found = {}
     for name in sorted(names):
         dataset = catalog.get(name)
-        if known := getattr(dataset, "checksums", dict)():
+        known: dict[str, str] = getattr(dataset, "checksums", dict)()
+        if known:
             found[name] = known
             continue
         files = getattr(dataset, "files", list)
