@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from kedro.framework.hooks.specs import NodeSpecs
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from kedro.pipeline.node import Node
 from pluggy import PluginManager
 
 from cifar100_transfer import hooks, parameter_checks, settings
@@ -16,6 +16,7 @@ from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 
 ROOT = Path(__file__).resolve().parent.parent
 REGISTERED = register_pipelines()
+EVERYTHING = [node for pipeline in REGISTERED.values() for node in pipeline.nodes]
 SEARCH = {"space": [{"parameter": "training.epochs", "values": [1]}]}
 ABLATION = {"changes": [{"name": "short", "set": {"training.epochs": 1}}]}
 VALUES: dict[str, Any] = {
@@ -56,9 +57,9 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return {**VALUES, first: put(VALUES.get(first, {}), rest) if rest else value}
 
 
-def check(values: dict[str, Any]) -> None:
+def check(values: dict[str, Any], selected: list[Node] = EVERYTHING) -> None:
     parameter_checks.check_names(values, REGISTERED, nowhere)
-    parameter_checks.check_values(values, REGISTERED, nowhere)
+    parameter_checks.check_values(values, REGISTERED, nowhere, selected)
 
 
 def test_the_shipped_shape_of_parameters_is_accepted() -> None:
@@ -153,6 +154,33 @@ def test_the_keys_of_a_dictionary_are_data() -> None:
         check(changed("simple_cnn.ablation.base", {"training.epochs": [1]}))
 
 
+@pytest.mark.parametrize("block", ["search", "ablation"])
+def test_a_model_needs_a_block_for_tuning_only_to_be_tuned(block: str) -> None:
+    pipeline = {"search": "tuning", "ablation": "ablation"}[block]
+    without = changed(f"express.{block}", None)
+    check(without, REGISTERED["express"].nodes)
+    check(without, REGISTERED[pipeline].filter(node_namespaces=["champion"]).nodes)
+    with pytest.raises(UserError, match=f"parameter 'express.{block}' is missing"):
+        check(without, REGISTERED[pipeline].nodes)
+
+
+def test_parameters_that_no_node_of_a_run_takes_are_found() -> None:
+    given = {
+        "raw_data": "DIR",
+        "compute": {"device": "cpu"},
+        "simple_cnn": {"training": {"epochs": 1}, "ablation": {"base": {"training.epochs": 1}}},
+        "transfer": {"training": {"epochs": 7, "optimizer": {"name": "sgd"}}},
+        "split": {"seed": 1},
+    }
+    inputs = REGISTERED["simple_cnn"].inputs()
+    assert parameter_checks.without_takers(given, inputs) == [
+        "simple_cnn.ablation.base.training.epochs=1",
+        "transfer.training.epochs=7",
+        "transfer.training.optimizer.name=sgd",
+    ]
+    assert not parameter_checks.without_takers({"split": {"seed": 1}}, inputs)
+
+
 def test_a_missing_group_or_value_is_named() -> None:
     without = {name: group for name, group in VALUES.items() if name != "split"}
     with pytest.raises(UserError, match="parameter 'split' is missing"):
@@ -197,21 +225,6 @@ def test_a_user_error_is_found_among_the_causes() -> None:
     outer.__cause__ = UserError("mend me")
     with pytest.raises(UserError, match="mend me"):
         hooks.ErrorHooks().on_pipeline_error(outer)
-
-
-@pytest.mark.parametrize(
-    ("options", "names"),
-    [
-        ({"pipeline": "transfer", "pipelines": None}, ["transfer"]),
-        ({"pipelines": ["ingestion", "transfer"]}, ["ingestion", "transfer"]),
-        ({"pipeline": ["ingestion"]}, ["ingestion"]),  # kedro catalog describe-datasets
-        ({}, []),
-    ],
-)
-def test_the_pipelines_of_a_command_are_found(options: dict[str, Any], names: list[str]) -> None:
-    with click.Context(click.Command("any")) as command:
-        command.params = options
-        assert hooks._requested() == names
 
 
 def test_memory_is_returned_after_every_node(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """What happens around a run: parameters are checked, missing inputs made, errors made readable."""
 
+import difflib
 import errno
 import logging
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from kedro.framework.project import pipelines
 from kedro.io import AbstractDataset, CatalogProtocol
 from kedro.pipeline import Pipeline
 
-from cifar100_transfer import weights_checks
+from cifar100_transfer import selection_checks, weights_checks
 from cifar100_transfer.config import (
     AblationConfig,
     ComputeConfig,
@@ -28,10 +29,10 @@ from cifar100_transfer.parameter_checks import (
     CATALOG_PARAMETERS,
     Origin,
     check_names,
-    check_pipelines,
     check_takers,
     check_values,
     parameter_types,
+    without_takers,
 )
 
 if TYPE_CHECKING:  # a tenth of the time of `kedro registry list`, which needs none
@@ -86,9 +87,9 @@ class ParameterHooks:
         try:
             values, origin = _read_parameters(context)
             registered = dict(pipelines)
-            check_pipelines(_requested(), registered)
+            selected = selection_checks.select(_options(), registered)
             check_names(values, registered, origin)
-            check_values(values, registered, origin)
+            check_values(values, registered, origin, selected)
             given = context.config_loader.runtime_params or {}
             if set(given) & set(CATALOG_PARAMETERS):
                 check_takers(given, _unresolved_catalog(context), context.env or "local")
@@ -102,6 +103,7 @@ def _read_parameters(context: "KedroContext") -> tuple[Mapping[str, Any], Origin
     Raises:
         UserError: a file is no YAML or refers to what there isn't, or the environment is unknown.
     """
+    _check_environment(context)
     try:
         return context.config_loader["parameters"], _locate(context)
     except Exception as error:
@@ -110,13 +112,17 @@ def _read_parameters(context: "KedroContext") -> tuple[Mapping[str, Any], Origin
         raise UserError(f"the parameters in conf/ can't be read: {reason}") from error
 
 
-def _requested() -> list[str]:
-    """Return the pipelines that the command line asks for."""
+def _check_environment(context: "KedroContext") -> None:
+    source = Path(context.config_loader.conf_source)
+    if context.env and source.is_dir() and not (source / context.env).is_dir():
+        found = sorted(path.name for path in source.iterdir() if path.is_dir())
+        choices = " or ".join(difflib.get_close_matches(context.env, found, n=3) or found)
+        raise UserError(f"--env: no folder of conf/ is called '{context.env}'; choose {choices}")
+
+
+def _options() -> Mapping[str, Any]:
     command = click.get_current_context(silent=True)
-    options = command.params if command else {}
-    given = [options.get(option) or [] for option in ("pipeline", "pipelines")]
-    # Kedro's commands disagree on whether an option can be given more than once.
-    return [name for names in given for name in ([names] if isinstance(names, str) else names)]
+    return command.params if command else {}
 
 
 def _locate(context: "KedroContext") -> Origin:
@@ -171,6 +177,10 @@ class PreflightHooks:
             fail(error)
         self.prepared = []
         self._make_inputs(pipeline, catalog, run_params)
+        parts = (pipeline, *(part for _, part in self.prepared))
+        inputs = {name for part in parts for name in part.inputs()}
+        if idle := without_takers(run_params.get("runtime_params") or {}, inputs):
+            logger.warning("--params: %s: no node of this run takes it", ", ".join(idle))
         try:
             weights_checks.check_fit(pipeline, catalog)
         except Exception as error:

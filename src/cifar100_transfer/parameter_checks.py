@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_origin
 
 from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
 from kedro.validation import TypeExtractor
 from pydantic import BaseModel, ValidationError
 
@@ -21,15 +22,8 @@ CATALOG_PARAMETERS = (
 )
 # Of these, what hooks take and not the catalog.
 HOOK_PARAMETERS = ("mlflow", "tensorboard")
-
-
-def check_pipelines(names: Iterable[str], registered: Registry) -> None:
-    """Raise a `UserError` if a pipeline is asked for that is not registered."""
-    for name in names:
-        if name not in registered:
-            near = difflib.get_close_matches(name, sorted(registered), n=3)
-            known = " or ".join(near) if near else ", ".join(sorted(registered))
-            raise UserError(f"--pipelines: no pipeline is called '{name}'; choose {known}")
+# Pipelines whose parameters a model may do without.
+OPTIONAL = ("tuning", "ablation")
 
 
 def check_names(values: Mapping[str, Any], registered: Registry, origin: "Origin") -> None:
@@ -46,13 +40,26 @@ def check_names(values: Mapping[str, Any], registered: Registry, origin: "Origin
         raise UserError(f"{origin(path)}: no parameter is called '{path}'; {hint}")
 
 
-def check_values(values: Mapping[str, Any], registered: Registry, origin: "Origin") -> None:
-    """Raise a `UserError` that names every value its typed model refuses."""
+def check_values(
+    values: Mapping[str, Any], registered: Registry, origin: "Origin", selected: Iterable[Node]
+) -> None:
+    """Raise a `UserError` that names every group that is missing and every value that is refused.
+
+    Args:
+        values: all parameters.
+        registered: all pipelines.
+        origin: says where a value is from.
+        selected: nodes that are to be run. A model may do without a block for tuning or ablation,
+            as long as it is not tuned.
+    """
+    always = [node for name in set(registered) - set(OPTIONAL) for node in registered[name].nodes]
+    needed = {name.removeprefix("params:") for node in (*always, *selected) for name in node.inputs}
     problems = []
     for name, model in parameter_types(registered).items():
         value = _lookup(values, name)
         if value is None:
-            problems.append(f"{origin(name)}: parameter '{name}' is missing")
+            if name in needed:
+                problems.append(f"{origin(name)}: parameter '{name}' is missing")
             continue
         try:
             model.model_validate(value)
@@ -80,6 +87,22 @@ def check_takers(given: Mapping[str, Any], entries: Mapping[str, Any], environme
                 f"--params: {name}={given[name]}: no catalog entry takes it with "
                 f"--env={environment}: leave it out, or choose another environment"
             )
+
+
+def without_takers(given: Mapping[str, Any], inputs: Iterable[str]) -> list[str]:
+    """Return the parameters of the command line that no node of a run takes, as `path=value`.
+
+    Args:
+        given: parameters of the command line.
+        inputs: names of what the nodes of the run take.
+    """
+    groups = {name.removeprefix("params:") for name in inputs if name.startswith("params:")}
+    return [
+        f"{path}={value}"
+        for path, value in leaves(given)
+        if path.partition(".")[0] not in CATALOG_PARAMETERS
+        and not any(f"{path}.".startswith(f"{group}.") for group in groups)
+    ]
 
 
 def parameter_types(registered: Registry) -> dict[str, type[BaseModel]]:

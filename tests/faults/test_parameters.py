@@ -154,6 +154,8 @@ def forget(content: bytes) -> bytes:
         ([], lambda content: content + b"a: [1\n", f"{BASE}, unable to read line"),
         ([], lambda content: content + b"a: \xff\n", "can't be read"),
         (["--pipelines=ingestoin"], None, "no pipeline is called 'ingestoin'; choose ingestion"),
+        (["--env=sampel"], None, "--env: no folder of conf/ is called 'sampel'; choose sample"),
+        (["--namespaces=transfr"], None, "no namespace of ingestion is called 'transfr'"),
     ],
 )
 def test_the_command_line_says_it_in_one_line_before_anything_is_written(

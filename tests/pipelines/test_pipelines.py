@@ -240,6 +240,15 @@ def test_a_manifest_tells_of_what_had_to_run_first(
     assert "simple_cnn.training.epochs=3 (was 2)" in caplog.text
 
 
+def test_a_parameter_that_nothing_takes_is_warned_of(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    run("ingestion", parameters={"split": {"validation_share": 0.2}, "robustness": {"images": 5}})
+    (warned,) = (text for text in caplog.messages if text.startswith("--params"))
+    assert "robustness.images=5" in warned
+    assert "split" not in warned
+
+
 def test_a_version_that_is_not_there_is_refused_and_nothing_made(project: Path, run: Run) -> None:
     run("simple_cnn", to_outputs=["simple_cnn.classifier"])
     classifiers = project / "data" / "sample" / "06_models" / "simple_cnn"

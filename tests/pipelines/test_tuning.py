@@ -174,7 +174,8 @@ def test_every_environment_is_valid_and_every_space_fits_its_recipe(env: str) ->
     )
     values = loader["parameters"]
     check_names(values, register_pipelines(), Origin({}, {}))
-    check_values(values, register_pipelines(), Origin({}, {}))
+    registered = register_pipelines()
+    check_values(values, registered, Origin({}, {}), registered["tuning"].nodes)
     check_screening(ScreeningConfig.model_validate(values["screening"]))
     for model in MODELS:
         block = values[model]
