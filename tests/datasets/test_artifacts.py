@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kedro.io import CatalogConfigResolver, DataCatalog, DatasetError, Version
@@ -15,7 +16,11 @@ from kedro_viz.models.flowchart.node_metadata import DataNodeMetadata
 from kedro_viz.models.flowchart.nodes import GraphNode
 from matplotlib.figure import Figure
 
+from cifar100_transfer.data import Predictions
 from cifar100_transfer.datasets import FigureDataset, JSONDataset, TableDataset, TextDataset
+from cifar100_transfer.datasets.artifacts import TEXT_COLUMNS
+from cifar100_transfer.evaluation.metrics import most_confused_pairs, per_class_table
+from cifar100_transfer.evaluation.pictures import TOP
 
 quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -40,11 +45,31 @@ def test_numbers_keep_all_their_digits(tmp_path: Path, numbers: list[float], int
     assert loaded["integer"].tolist() == [integers] * len(numbers)
 
 
-@pytest.mark.parametrize("name", ["None", "null", "nan", "NA", "a,b", 'say "a"', "Äpfel", " x "])
-def test_class_names_are_kept_whatever_they_are(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(["None"], ["null"], ["nan"], ["NA"], ["a,b"], ['say "a"'], ["Äpfel"], [" x "]),
+        *(["001", "002"], ["true", "false"], ["1e3", "7"], ["inf"], ["", "7"]),
+    ],
+)
+def test_class_names_are_kept_whatever_they_are(tmp_path: Path, names: list[str]) -> None:
     dataset = TableDataset(filepath=str(tmp_path / "table.csv"))
-    dataset.save(pd.DataFrame({"class": [name, "apple"]}))
-    assert dataset.load()["class"].tolist() == [name, "apple"]
+    dataset.save(pd.DataFrame({"class": names, "images": 1}))
+    loaded = dataset.load()
+    assert loaded["class"].tolist() == names
+    assert loaded["images"].tolist() == [1] * len(names)
+
+
+def test_a_table_of_classes_comes_back_as_it_was_made(tmp_path: Path) -> None:
+    predictions = Predictions(torch.eye(3), torch.tensor([0, 1, 1]), ("001", "002", "NA"))
+    for table in (per_class_table(predictions), most_confused_pairs(predictions, 5)):
+        dataset = TableDataset(filepath=str(tmp_path / "table.csv"))
+        dataset.save(table)
+        pd.testing.assert_frame_equal(dataset.load(), table)
+
+
+def test_every_class_of_a_picture_is_text() -> None:
+    assert f"class_{TOP}" in TEXT_COLUMNS
 
 
 @pytest.mark.parametrize("content", [b"", b'a,b\n"x', b"a,b\n1,2,3,4\n1\n1,2,3,4,5,6\n", b"\xff"])

@@ -23,20 +23,38 @@ TablePreview = NewType("TablePreview", dict[str, Any])
 
 DOTS_PER_INCH = 120
 PREVIEW_ROWS = 20
+# Columns of names that people choose, and may choose to look like numbers: classes, files, models
+# and changes of an ablation.
+TEXT_COLUMNS = (
+    *("class", "coarse_class", "mistaken_for", "true", "predicted"),
+    *("class_1", "class_2", "class_3", "class_4", "class_5", "file"),
+    *("model", "reference", "first", "second", "change"),
+)
 
 
 class TableDataset(ArtifactDataset["pd.DataFrame"]):
-    """A pandas table as CSV; numbers keep all their digits."""
+    """A pandas table as CSV; numbers keep all their digits, and names stay text.
+
+    The columns in `TEXT_COLUMNS` are names: a class may be called "001", "true" or "nan", and
+    nothing is "". In other columns an empty field, and nothing else, is a missing value.
+    """
 
     def read(self, path: Path) -> pd.DataFrame:
         """Read the table."""
         import pandas as pd
 
         try:
-            # An empty field is a missing value, and nothing else is: a class may be called "null".
-            return pd.read_csv(path, keep_default_na=False, na_values=[""])
+            table = pd.read_csv(
+                path,
+                dtype=dict.fromkeys(TEXT_COLUMNS, str),
+                keep_default_na=False,
+                na_values=[""],
+            )
         except ValueError as error:
             raise UserError(f"{path} is no CSV table ({error})") from error
+        names = [name for name in table.columns if name in TEXT_COLUMNS]
+        table[names] = table[names].fillna("")
+        return table
 
     def write(self, data: pd.DataFrame, path: Path) -> None:
         """Write the table without its index."""
