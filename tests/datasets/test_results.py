@@ -32,6 +32,13 @@ def store(folder: Path, version: str, accuracy: float) -> None:
     history.save(pd.DataFrame({"epoch": [1, 2]}))
 
 
+def store_predictions(root: Path, model: str, version: str, scale: float) -> None:
+    PredictionsDataset(
+        filepath=str(root / "07_model_output" / model / "predictions.safetensors"),
+        version=Version(None, version),
+    ).save(Predictions(scale * torch.eye(2), torch.tensor([0, 1]), ("x", "y")))
+
+
 def results_in(folder: Path) -> list[Any]:
     return ResultsDataset(filepath=str(folder)).load()
 
@@ -61,14 +68,20 @@ def test_every_run_of_complete_models_is_found_oldest_first(tmp_path: Path) -> N
     assert results[0]["pictures"] == {}
 
 
-def test_a_model_judged_anew_keeps_its_training(tmp_path: Path) -> None:
+def test_a_model_judged_anew_keeps_its_training_and_its_predictions(tmp_path: Path) -> None:
     store(tmp_path / REPORTING / "a", "2024-01-01", 0.1)
+    store_predictions(tmp_path, "a", "2024-01-01", scale=1)
     store_json(tmp_path / REPORTING / "a" / "metrics.json", "2024-01-02", {"test_accuracy": 0.2})
+    store_predictions(tmp_path, "a", "2024-01-03", scale=3)
 
-    assert [(r["run"], r["summary"]["epochs"]) for r in results_in(tmp_path)] == [
+    results = results_in(tmp_path)
+
+    assert [(r["run"], r["summary"]["epochs"]) for r in results] == [
         ("2024-01-01", "2024-01-01"),
         ("2024-01-02", "2024-01-01"),
     ]
+    for result in results:
+        assert torch.equal(result["predictions"]().logits, torch.eye(2))
 
 
 def test_what_later_runs_add_belongs_to_the_run_before_them(tmp_path: Path) -> None:
@@ -96,11 +109,7 @@ def test_manifest_predictions_and_pictures_stand_beside_a_run(tmp_path: Path) ->
     run = "2024-01-01"
     store(tmp_path / REPORTING / "a", run, 0.1)
     RunManifestsDataset(filepath=str(tmp_path / REPORTING / "runs")).save({"run": run, "git": None})
-    predictions = Predictions(torch.eye(2), torch.tensor([0, 1]), ("x", "y"))
-    PredictionsDataset(
-        filepath=str(tmp_path / "07_model_output" / "a" / "predictions.safetensors"),
-        version=Version(None, run),
-    ).save(predictions)
+    store_predictions(tmp_path, "a", run, scale=1)
     picture = tmp_path / REPORTING / "a" / "learning_curves.png"
     FigureDataset(filepath=str(picture), version=Version(None, run)).save(b"png")
 

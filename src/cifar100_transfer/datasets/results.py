@@ -74,7 +74,7 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
             history = _newest(folder / "history.csv", run)
             if not summary or not history:
                 continue
-            stored = self._predictions / folder.name / _PREDICTIONS / run / _PREDICTIONS
+            predictions = _newest(self._predictions / folder.name / _PREDICTIONS, run)
             names = {path.name for path in folder.glob("*.png")}
             pictures = {name: _newest(folder / name, run) for name in sorted(names)}
             for name in names & _ADDED_LATER:
@@ -93,7 +93,7 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
                     pictures={
                         name.removesuffix(".png"): path for name, path in pictures.items() if path
                     },
-                    predictions=partial(_load_predictions, stored) if stored.is_file() else None,
+                    predictions=partial(_load_predictions, predictions) if predictions else None,
                 )
             )
         return found

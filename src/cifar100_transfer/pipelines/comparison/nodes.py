@@ -88,18 +88,27 @@ def compare_pairs(results: list[dict[str, Any]], comparison: DataFrame) -> DataF
 
     Returns a row a pair: `first` and `second` model, `accuracy_difference` (first minus second),
     `first_only` and `second_only` (images that only one of them got right) and `p_value`, not
-    corrected for the number of pairs. Pairs that were not judged on the same images are left out.
+    corrected for the number of pairs. Pairs that were not judged on the same images, or of which
+    one has no stored predictions, are left out, and the log says so.
     """
     import pandas as pd
 
     from cifar100_transfer.evaluation.metrics import mcnemar
 
-    named = _named(results, comparison)
-    judged = {name: r["predictions"]() for name, r in named.items() if r["predictions"]}
+    judged = {}
+    for name, result in _named(results, comparison).items():
+        if result["predictions"]:
+            judged[name] = result["predictions"]()
+        else:
+            logger.info("'%s' has no stored predictions: its pairs are not tested", name)
     rows = []
     for (first, one), (second, other) in combinations(judged.items(), 2):
         if one.labels.tolist() != other.labels.tolist():
-            logger.info("'%s' and '%s' were judged on different images", first, second)
+            logger.info(
+                "'%s' and '%s' were judged on different images: the pair is not tested",
+                first,
+                second,
+            )
             continue
         test = mcnemar(one.correct, other.correct)
         rows.append(
