@@ -88,7 +88,7 @@ def overlaid_curves(histories: dict[str, pd.DataFrame]) -> Figure:
             "markersize": 3,
         }
         accuracy = history["validation_accuracy"]
-        by_epoch.plot(history["epoch"], accuracy, label=cut(name, 30), **line)
+        by_epoch.plot(history["epoch"], accuracy, label=cut(name, 40), **line)
         by_time.plot(history["seconds"].cumsum() / divisor, accuracy, **line)
     by_epoch.set_title("by epoch")
     by_epoch.set_xlabel("epoch")
@@ -104,5 +104,5 @@ def overlaid_curves(histories: dict[str, pd.DataFrame]) -> Figure:
         by_time.set_xlabel(f"{unit} (logarithmic)")
     for axes in (by_epoch, by_time):
         axes.grid()
-    figure.legend(loc="outside lower center", ncols=min(len(histories), 4))
+    figure.legend(loc="outside lower center", ncols=min(len(histories), 3))
     return figure

@@ -70,7 +70,7 @@ def comparison(table: pd.DataFrame) -> Figure:
             color=SET_COLOURS["test"],
         )
     right = axes.twinx()
-    axes.set_yticks(positions, [cut(str(name), 30) for name in ordered["model"]])
+    axes.set_yticks(positions, [cut(str(name), 40) for name in ordered["model"]])
     right.set_yticks(
         positions,
         [

@@ -190,12 +190,13 @@ def _corrupted_accuracy(robustness: dict[str, Any] | None) -> float | None:
 
 
 def _names(comparison: DataFrame) -> list[str]:
-    """Name every row: by its model, and by its run where a model has several."""
-    several = comparison["model"].duplicated(keep=False)
-    return [
-        f"{model} {run[:19]}" if twice else str(model)
-        for model, run, twice in zip(comparison["model"], comparison["run"], several, strict=True)
-    ]
+    """Name every row: by its model, and by its run where a model has several.
+
+    The second in which a run started is enough, unless another one started in it.
+    """
+    models, runs = comparison["model"], comparison["run"]
+    names = models.where(~models.duplicated(keep=False), models + " " + runs.str[:19])
+    return names.where(~names.duplicated(keep=False), models + " " + runs).tolist()
 
 
 def _named(results: list[dict[str, Any]], comparison: DataFrame) -> dict[str, dict[str, Any]]:

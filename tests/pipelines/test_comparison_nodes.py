@@ -1,0 +1,56 @@
+"""Nodes of the comparison by themselves: how rows are named, and which pairs are tested."""
+
+import logging
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from cifar100_transfer.data import Predictions
+from cifar100_transfer.pipelines.comparison.nodes import compare_pairs, draw_overlaid_curves
+
+RUN = "2024-01-01T10.00.00"
+
+
+def result(model: str, run: str, predictions: Predictions | None) -> dict[str, Any]:
+    history = pd.DataFrame({"epoch": [1], "validation_accuracy": [0.5], "seconds": [1.0]})
+    judged = (lambda: predictions) if predictions else None
+    return {"model": model, "run": run, "history": history, "predictions": judged}
+
+
+def predictions(labels: list[int]) -> Predictions:
+    return Predictions(torch.eye(2), torch.tensor(labels), ("x", "y"))
+
+
+def table(results: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame([{"model": r["model"], "run": r["run"]} for r in results])
+
+
+@pytest.mark.parametrize(
+    ("runs", "names"),
+    [
+        ((f"{RUN}.001Z", "2024-01-02T10.00.00.001Z"), (f"a {RUN}", "a 2024-01-02T10.00.00")),
+        ((f"{RUN}.001Z", f"{RUN}.002Z"), (f"a {RUN}.001Z", f"a {RUN}.002Z")),
+    ],
+)
+def test_runs_of_one_model_are_told_apart(runs: tuple[str, str], names: tuple[str, str]) -> None:
+    results = [result("a", run, predictions([0, 1])) for run in runs]
+    (pair,) = compare_pairs(results, table(results)).to_dict("records")
+    assert (pair["first"], pair["second"]) == names
+    axes = draw_overlaid_curves(results, table(results)).axes[0]
+    assert axes.get_legend_handles_labels()[1] == list(names)
+
+
+def test_what_is_left_out_of_the_pairs_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    results = [
+        result("a", RUN, predictions([0, 1])),
+        result("b", RUN, predictions([1, 1])),
+        result("c", RUN, None),
+    ]
+    with caplog.at_level(logging.INFO):
+        assert compare_pairs(results, table(results)).empty
+    assert caplog.messages == [
+        "'c' has no stored predictions: its pairs are not tested",
+        "'a' and 'b' were judged on different images: the pair is not tested",
+    ]
