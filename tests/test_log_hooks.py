@@ -1,8 +1,10 @@
 """What the log says about a run."""
 
 import logging
+import shlex
 from typing import Any
 
+import click
 import pytest
 from kedro.pipeline.node import Node
 
@@ -54,6 +56,26 @@ def test_the_next_command_keeps_model_environment_and_the_place_of_the_data() ->
         "kedro run --pipelines=submission --namespaces=transfer --env=sample "
         "--params=raw_data=/images"
     )
+
+
+def test_the_next_command_can_be_pasted_and_repeats_no_password() -> None:
+    parameters = {"raw_data": "/my data/$x", "studies": "postgresql://user:secret@host/db"}
+    command = log_hooks.next_command(
+        REGISTERED["ingestion"].all_outputs(), given(runtime_params=parameters)
+    )
+    assert command is not None
+    assert shlex.split(command)[2:] == [
+        "--pipelines=simple_cnn",
+        "--params=raw_data=/my data/$x,studies=postgresql://user:***@host/db",
+    ]
+
+
+def test_the_next_command_names_the_folder_of_the_configuration() -> None:
+    command = click.Command("run", params=[click.Option(["--conf-source"])])
+    with click.Context(command, info_name="kedro run") as context:
+        context.params["conf_source"] = "/my conf"
+        following = log_hooks.next_command(REGISTERED["ingestion"].all_outputs(), given())
+    assert following == "kedro run '--conf-source=/my conf' --pipelines=simple_cnn"
 
 
 def test_the_next_pipelines_exist() -> None:

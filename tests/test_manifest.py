@@ -102,6 +102,7 @@ class Project:
             "project_path": str(self.folder),
             "pipeline_names": ["mine"],
             "only_missing_outputs": only_missing,
+            "runtime_params": nodes.get("runtime_params"),
         }
         hooks.hook.before_pipeline_run(run_params=settings, pipeline=pipeline, catalog=catalog)
         try:
@@ -136,6 +137,12 @@ def test_a_run_leaves_a_manifest(tmp_path: Path) -> None:
     assert written["seconds"] >= written["nodes"]["double"] >= 0
     digest = hashlib.sha256((tmp_path / "source.json").read_bytes()).hexdigest()
     assert written["data"] == {"source": {"source.json": digest}}
+
+
+def test_no_password_is_written_down(tmp_path: Path) -> None:
+    given = {"studies": "postgresql://user:secret@host/db"}
+    written, _, _ = Project(tmp_path).run("1", runtime_params=given)
+    assert written["command"]["runtime_params"] == {"studies": "postgresql://user:***@host/db"}
 
 
 def test_the_device_is_named_where_something_computes(tmp_path: Path) -> None:

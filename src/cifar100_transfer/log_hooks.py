@@ -1,6 +1,7 @@
 """What the log says about a run: what took its time, what came out, and what comes next."""
 
 import logging
+import shlex
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from kedro.pipeline.node import Node
 from cifar100_transfer.datasets import ArtifactDataset, JSONDataset
 from cifar100_transfer.hooks import Catalog
 from cifar100_transfer.parameter_checks import CATALOG_PARAMETERS
+from cifar100_transfer.passwords import hide_passwords
 from cifar100_transfer.pipeline_registry import MODELS
 
 logger = logging.getLogger(__name__)
@@ -87,7 +89,8 @@ def next_command(outputs: Collection[str], run_params: Mapping[str, Any]) -> str
 
     Args:
         outputs: names of all datasets that the run has made.
-        run_params: Kedro's record of the run. Its environment, and where its data lies, are kept.
+        run_params: Kedro's record of the run. Its environment, and where its data lies, are kept;
+            passwords are not.
     """
     models = sorted({name.partition(".")[0] for name in outputs} & set(MODELS))
     ends = {name.rpartition(".")[2] for name in outputs}
@@ -100,10 +103,12 @@ def next_command(outputs: Collection[str], run_params: Mapping[str, Any]) -> str
         if environment := run_params.get("env"):
             options.append(f"--env={environment}")
         given = run_params.get("runtime_params") or {}
-        kept = [f"{name}={given[name]}" for name in CATALOG_PARAMETERS if name in given]
+        kept = [
+            f"{name}={hide_passwords(given[name])}" for name in CATALOG_PARAMETERS if name in given
+        ]
         if kept:
             options.append(f"--params={','.join(kept)}")
-        return " ".join([_command(), *options])
+        return " ".join([_command(), *map(shlex.quote, options)])
     return None
 
 
@@ -114,7 +119,7 @@ def _command() -> str:
         return "kedro run"
     source = given.params.get("conf_source")
     start = "kedro run" if "kedro" in given.command_path else given.command_path
-    return f"{start} --conf-source={source}" if source else start
+    return f"{start} {shlex.quote(f'--conf-source={source}')}" if source else start
 
 
 def _accuracy_table(stored: Mapping[str, Any]) -> str:

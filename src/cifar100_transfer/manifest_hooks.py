@@ -14,6 +14,7 @@ from kedro.pipeline.node import Node
 from cifar100_transfer import manifest
 from cifar100_transfer.config import ComputeConfig
 from cifar100_transfer.hooks import Catalog, ErrorHooks, PreflightHooks
+from cifar100_transfer.passwords import hide_passwords
 from cifar100_transfer.storage import file_digest
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class ManifestHooks:
             "status": "running",
             "started": started.isoformat(timespec="seconds"),
             "command": {
-                key: value
+                key: hide_passwords(value)
                 for key, value in run_params.items()
                 if value and key not in ("run_id", "project_path", "runner")
             },
