@@ -297,6 +297,13 @@ def test_settings_at_their_defaults_are_left_out_and_unused_ones_dashed() -> Non
         (amount(820_000), "820 k"),
         (amount(4.1e9), "4.1 G"),
         (amount(12), "12"),
+        (amount(999), "999"),
+        (amount(999.6), "1 k"),
+        (amount(999_499), "999 k"),
+        (amount(999_999), "1 M"),
+        (amount(999_999_999), "1 G"),
+        (amount(1e12), "1 T"),
+        (amount(1.2e13), "12 T"),
     ],
 )
 def test_numbers_are_written_for_people(written: str, text: str) -> None:

@@ -115,10 +115,11 @@ def amount(number: float | None) -> str:
     """Write a large number with three digits and a suffix, or a dash where it is unknown."""
     if number is None or math.isnan(number):
         return "\N{EN DASH}"
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g} {suffix}"
-    return f"{number:.0f}"
+    rounded = float(f"{number:.3g}")  # first, as it may reach the next unit
+    for size, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if rounded >= size:
+            return f"{rounded / size:.3g} {suffix}"
+    return f"{rounded:.0f}"
 
 
 def time_unit(seconds: float) -> tuple[str, float]:
