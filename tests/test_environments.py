@@ -30,3 +30,14 @@ def test_recipes_and_what_is_tried_on_them_are_valid(env: str) -> None:
         check_search(block["search"], recipe)
         check_ablation(block["ablation"], recipe)
     check_screening(parameters["screening"])
+
+
+def test_recipes_for_folders_fit_pictures_of_any_size() -> None:
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, env="folder") as session:
+        parameters = session.load_context().params
+    images = 10_000 * 3 * 128 * 128  # bytes, as in docs/add_data.md
+    for name in MODELS:
+        training = parameters[name]["training"]
+        assert not training.progressive_sizes, name
+        assert training.augmentation.corruption_copies * images <= 2e9, name
