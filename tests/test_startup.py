@@ -1,7 +1,13 @@
-"""What may be imported when: every command would pay for what comes too early."""
+"""What may be imported when: every command would pay for what comes too early; and what at all."""
 
+import ast
+import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
 
 REGISTRY = """
 import cifar100_transfer.settings, cifar100_transfer.pipeline_registry as registry
@@ -19,6 +25,8 @@ HEAVY = (
     "kedro.framework.context",
 )
 
+ROOT = Path(__file__).resolve().parent.parent
+
 
 def loaded(code: str) -> list[str]:
     """Return which of the heavy libraries a fresh interpreter has loaded after some code."""
@@ -33,3 +41,29 @@ def test_the_registry_needs_nothing_heavy() -> None:
 
 def test_the_catalog_of_an_own_network_needs_torch_alone() -> None:
     assert loaded(CATALOG) == ["torch"]
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = (names for extra, names in project["optional-dependencies"].items() if extra != "dev")
+    required = [*project["dependencies"], *(name for names in extras for name in names)]
+    declared = {re.split(r"[\[<>=!~; ]", line)[0].lower() for line in required}
+    declared.add("pydantic_core")  # pydantic requires one version of it
+    providers = packages_distributions()
+    missing = {
+        name
+        for name in imported()
+        if declared.isdisjoint(found.lower() for found in providers.get(name, [name]))
+    }
+    assert missing == set()
+
+
+def imported() -> Iterator[str]:
+    """Yield the packages of others that some module of the project imports."""
+    own = {"cifar100_transfer", *sys.stdlib_module_names}
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [str(node.module)]
+            yield from {name.partition(".")[0] for name in names} - own
