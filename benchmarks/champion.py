@@ -60,7 +60,7 @@ from cifar100_transfer.models import (
     save_classifier,
 )
 from cifar100_transfer.sealed import pack, unpack
-from cifar100_transfer.storage import atomic_path
+from cifar100_transfer.storage import atomic_path, file_digest
 from cifar100_transfer.training import Compute, EpochRecord, build_classifier, train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -241,9 +241,12 @@ def _add_seconds(file: Path, seconds: float) -> float:
 def judge(job: Job, seeds: list[int]) -> dict[str, Any]:
     """Judge all members and their ensemble, or as many sets as the slice has time for."""
     file = job.folder / f"{job.part}_{'_'.join(map(str, seeds))}_{job.images}.json"
-    state: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"sets": {}}
-    members = [load_classifier(job.home(s) / "classifier.safetensors") for s in seeds]
-    members = [member.to(job.compute.device) for member in members]
+    classifiers = [job.home(seed) / "classifier.safetensors" for seed in seeds]
+    digests = [file_digest(classifier, "sha256") for classifier in classifiers]
+    state: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    if state.get("classifiers") != digests:  # others were judged: trained or unpacked since
+        state = {"classifiers": digests, "sets": {}}
+    members = [load_classifier(stored).to(job.compute.device) for stored in classifiers]
     if "source_weight" not in state:
         started = time.monotonic()
         validation = stratified_subset(job.sets[1], min(WEIGHT_IMAGES, job.images), 0)
@@ -471,7 +474,10 @@ def pack_members(job: Job, seeds: list[int], output: Path) -> None:
 
 def unpack_members(job: Job, folder: Path) -> None:
     """Put packed members where `run` looks for them."""
-    for first in sorted(folder.glob("seed_*.part0")):
+    firsts = sorted(folder.glob("seed_*.part0"))
+    if not firsts:
+        raise UserError(f"{folder} holds no packed members: name the --output of pack")
+    for first in firsts:
         parts = sorted(folder.glob(f"{first.stem}.part*"), key=lambda p: int(p.suffix[5:]))
         whole = job.folder / f"{first.stem}.packed"
         with atomic_path(whole) as temporary:

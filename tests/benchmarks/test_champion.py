@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -173,3 +174,24 @@ def test_a_classifier_of_another_recipe_is_refused(
     champion.run(job(), [0], "command")
     with pytest.raises(UserError, match="another recipe: name another --work"):
         champion.run(job(training=TrainingConfig(epochs=2, batch_size=20)), [0], "command")
+
+
+def test_what_another_classifier_got_right_is_not_taken_up(
+    champion: ModuleType, job: Callable[..., object], few_sets: None, tmp_path: Path
+) -> None:
+    other = TrainingConfig(epochs=1, batch_size=5)
+    champion.run(job(folder=tmp_path / "work"), [0], "command")
+    champion.run(job(folder=tmp_path / "other", training=other), [0], "command")
+    shutil.rmtree(tmp_path / "work" / "seed_0")
+    champion.run(job(folder=tmp_path / "work", training=other), [0], "command")
+    trained_anew, expected = (
+        json.loads((tmp_path / name / "result.json").read_text()) for name in ("work", "other")
+    )
+    assert trained_anew["members"] == expected["members"]
+
+
+def test_a_folder_without_packed_members_is_refused(
+    champion: ModuleType, job: Callable[..., object], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="nowhere holds no packed members"):
+        champion.unpack_members(job(), tmp_path / "nowhere")
