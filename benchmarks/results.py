@@ -20,16 +20,19 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 from champion import read_recipe
+from kedro.framework.cli.project import run as kedro_run
 from machine import describe_machine, public_command
 from report_tables import fill, spread, throughput_table
 from trial_tables import ablation_table, grid_table, screening_table
 
+from cifar100_transfer.errors import UserError
 from cifar100_transfer.nested import leaves
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +45,14 @@ ARTIFACTS = {
     "training_summary.json": "training",
     "history.csv": "history",
     "robustness_summary.json": "robustness",
+}
+# What runs are told apart by: options of `kedro run`, and their names in a manifest, which leaves
+# out what is empty.
+REQUEST = {
+    "env": "env",
+    "pipelines": "pipeline_names",
+    "namespaces": "namespaces",
+    "params": "runtime_params",
 }
 JUDGED = ("robustness", "views")
 """Runs of the pipeline `robustness`, by what follows NAME_: the usual methods, and six views."""
@@ -113,7 +124,12 @@ ROWS = (
 
 
 def run(name: str, arguments: list[str]) -> None:
-    """Run `kedro run` and store what it made."""
+    """Run `kedro run` and store what it made.
+
+    Raises:
+        UserError: no run under data/ can be told to be this one.
+    """
+    before = _manifests()
     started = time.time()
     kedro = [str(Path(sys.executable).with_name("kedro")), "run", *arguments]
     subprocess.run(kedro, cwd=ROOT, check=True)
@@ -125,19 +141,43 @@ def run(name: str, arguments: list[str]) -> None:
             resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9, 3
         ),
         "machine": {**describe_machine(), "kedro": version("kedro")},
-        "models": _made_since(started),
+        "models": _made_by(_find_run(arguments, _manifests() - before)),
     }
     RUNS.mkdir(parents=True, exist_ok=True)
     (RUNS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
 
 
-def _made_since(started: float) -> dict[str, Any]:
+def _manifests() -> set[Path]:
+    return set((ROOT / "data").glob("**/08_reporting/runs/*.json"))
+
+
+def _find_run(arguments: list[str], manifests: Collection[Path]) -> str:
+    """Return the name of the run of a command, by the manifests that came while it ran."""
+    if len(manifests) > 1:  # others ran meanwhile
+        asked = kedro_run.make_context("run", list(arguments)).params
+        wanted = [_in_order(asked[name]) or None for name in REQUEST]
+        manifests = [file for file in manifests if _requested(file) == wanted]
+    if not manifests:
+        raise UserError("no manifest of this run came to data/: its results are not stored")
+    return min(file.stem for file in manifests)
+
+
+def _requested(manifest: Path) -> list[Any]:
+    command = _read(manifest)["command"]
+    return [_in_order(command.get(name)) for name in REQUEST.values()]
+
+
+def _in_order(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) else value  # Kedro shuffles pipelines
+
+
+def _made_by(run: str) -> dict[str, Any]:
+    """Return the artifacts of a run, by model and kind."""
     made: dict[str, dict[str, Any]] = {}
     for artifact, key in ARTIFACTS.items():
-        for file in (ROOT / "data").glob(f"**/08_reporting/*/{artifact}/*/{artifact}"):
-            if file.stat().st_mtime >= started:
-                made.setdefault(file.parents[2].name, {})[key] = _read(file)
+        for file in (ROOT / "data").glob(f"**/08_reporting/*/{artifact}/{run}/{artifact}"):
+            made.setdefault(file.parents[2].name, {})[key] = _read(file)
     return made
 
 
