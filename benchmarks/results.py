@@ -289,11 +289,12 @@ def _real_table() -> str:
             *lines,
             "",
             "Accuracies on the 10,000 test images in percent: one seed with its 95 % interval, or "
-            "the mean ± standard deviation of several. *Corrupted*: mean over nineteen corruptions "
+            "the mean ± standard deviation of several (of fewer where their number stands beside "
+            "it). *Corrupted*: mean over nineteen corruptions "
             "at five severities; *adapted*: the same with batch-norm statistics re-estimated on "
             "each of them (transductive); *views*: the mean over six mirrored and shifted views of "
-            "each corrupted image. Of several seeds, the time is that of the first and the peak "
-            "memory that of the last. Commands:",
+            "each corrupted image. Of several seeds, time and images/s are those of the first, "
+            "the peak memory is that of the last. Commands:",
             "",
             *commands,
         ]
@@ -393,8 +394,8 @@ def _real_row(row: Row, records: list[dict[str, Any]]) -> str:
         row.report or DASH,
         row.public or DASH,
         f"**{_test_accuracy([model['metrics'] for model in models])}**",
-        f"{100 * models[0]['metrics']['test_top5_accuracy']:.1f}",
-        *(_corrupted(methods, method) for method in ("plain", "batch_norm", "tta")),
+        spread([100 * model["metrics"]["test_top5_accuracy"] for model in models], 1),
+        *(_corrupted(methods, method, len(models)) for method in ("plain", "batch_norm", "tta")),
         f"{training['epochs']} epochs, {training['images_per_second']:,.0f} images/s",
         f"{first['wall_seconds'] / 60:.1f} min, {last['peak_memory_gb']:.1f} GB",
     ]
@@ -410,14 +411,17 @@ def _test_accuracy(metrics: list[dict[str, float]]) -> str:
     return f"{mean} ({low:.1f} to {high:.1f})"
 
 
-def _corrupted(seeds: list[dict[str, Any]], method: str) -> str:
-    """Return the accuracy of a method on corrupted test images, over the seeds that measured it."""
+def _corrupted(measured: list[dict[str, Any]], method: str, seeds: int) -> str:
+    """Return a method's accuracy on corrupted test images; say of how many seeds if not of all."""
     values = [
         100 * methods[method]["test"]["mean_corruption_accuracy"]
-        for methods in seeds
+        for methods in measured
         if method in methods
     ]
-    return spread(values, 1) if values else DASH
+    if not values:
+        return DASH
+    few = "" if len(values) == seeds else f" ({len(values)} seed{'s' if len(values) > 1 else ''})"
+    return spread(values, 1) + few
 
 
 def _records(name: str) -> list[dict[str, Any]]:

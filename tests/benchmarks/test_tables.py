@@ -1,6 +1,8 @@
 """Tables of measured figures say what is stored."""
 
 import importlib
+import json
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +42,32 @@ def test_a_changed_figure_is_noticed() -> None:
     changed = text.replace("| SimpleCNN | 37.26 |", "| SimpleCNN | 37.27 |")
     assert changed != text
     assert importlib.import_module("results").with_tables(changed) == text
+
+
+def test_a_row_shows_means_over_its_seeds_and_says_where_there_were_fewer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def store(name: str, model: dict[str, object]) -> None:
+        record = {"wall_seconds": 60.0, "peak_memory_gb": 1.0, "models": {"net": model}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+
+    def store_judged(name: str, **accuracies: float) -> None:
+        methods = {
+            method: {"test": {"mean_corruption_accuracy": accuracy}}
+            for method, accuracy in accuracies.items()
+        }
+        store(name, {"robustness": {"methods": methods}})
+
+    for name, top5 in (("net", 0.7), ("net_seed1", 0.8)):
+        metrics = {"test_accuracy": 0.4, "test_top5_accuracy": top5}
+        store(name, {"metrics": metrics, "training": {"epochs": 2, "images_per_second": 10.0}})
+    store_judged("net_robustness", plain=0.3)
+    store_judged("net_robustness_seed1", plain=0.4)
+    store_judged("net_views_seed1", tta=0.5)
+    results = importlib.import_module("results")
+    monkeypatch.setattr(results, "RUNS", tmp_path)
+    assert results._real_row(results.Row("Net", "net", "net"), results._records("net")) == (
+        f"| Net | {results.DASH} | {results.DASH} | **40.00 ± 0.00 (2 seeds)** | 75.0 ± 7.1 "
+        f"| 35.0 ± 7.1 | {results.DASH} | 50.0 (1 seed) "
+        "| 2 epochs, 10 images/s | 1.0 min, 1.0 GB |"
+    )
