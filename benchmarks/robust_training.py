@@ -82,14 +82,15 @@ def measure(
     }
 
 
-def summary(runs: list[dict[str, Any]]) -> str:
-    """Return the Markdown table of all runs."""
+def summary(runs: list[dict[str, Any]], epochs: int, images: int) -> str:
+    """Return the Markdown table of the runs of so many epochs that so many images judged."""
     lines = [
         "| recipe | seeds | clean | corrupted | clean, adapted | corrupted, adapted | gain |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for recipe in RECIPES:
-        own = [run for run in runs if run["recipe"] == recipe]
+        wanted = (recipe, epochs, images)
+        own = [run for run in runs if (run["recipe"], run["epochs"], run["images"]) == wanted]
         if not own:
             continue
         columns = [
@@ -130,7 +131,7 @@ def main() -> None:
             stored["machine"] = describe_machine()
             OUTPUT.parent.mkdir(parents=True, exist_ok=True)
             OUTPUT.write_text(json.dumps(stored, indent=2) + "\n")
-    print(summary(stored["runs"]))
+    print(summary(stored["runs"], chosen.epochs, chosen.images))
 
 
 if __name__ == "__main__":

@@ -71,3 +71,20 @@ def test_a_row_shows_means_over_its_seeds_and_says_where_there_were_fewer(
         f"| 35.0 ± 7.1 | {results.DASH} | 50.0 (1 seed) "
         "| 2 epochs, 10 images/s | 1.0 min, 1.0 GB |"
     )
+
+
+def test_runs_of_other_lengths_and_images_stay_out_of_the_table_of_robust_trainings() -> None:
+    robust_training = importlib.import_module("robust_training")
+    accuracies = {"plain": 0.5, "batch_norm": 0.25}
+    run = {
+        "recipe": "plain",
+        "epochs": 6,
+        "images": 500,
+        "clean": accuracies,
+        "corrupted": accuracies,
+    }
+    other = {"plain": 0.0, "batch_norm": 0.0}
+    shorter = run | {"epochs": 1, "clean": other}
+    of_fewer = run | {"images": 100, "clean": other}
+    table = robust_training.summary([shorter, run, of_fewer], epochs=6, images=500)
+    assert table.splitlines()[2:] == ["| plain | 1 | 50.0 | 50.0 | 25.0 | 25.0 | -25.0 |"]
