@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import command_line, describe_machine
+from machine import command_line, describe_machine, run_script
 from PIL import Image, ImageDraw
 
 from cifar100_transfer.config import AugmentationConfig
@@ -147,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

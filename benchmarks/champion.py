@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import command_line, describe_machine
+from machine import command_line, describe_machine, run_script
 from omegaconf import OmegaConf
 from report_tables import spread
 
@@ -520,33 +519,30 @@ def main() -> None:
         changes = ["model.architecture=wrn_10_1", "training.epochs=3", "training.batch_size=100"]
         changes += ["training.augmentation.corruption_copies=1", *chosen.set]
     torch.backends.cudnn.benchmark = True  # few shapes, each used thousands of times
-    try:
-        model, training = read_recipe(chosen.env, changes)
-        needs_images = chosen.what in ("speed", "run")
-        empty: Any = ()
-        job = Job(
-            model=model,
-            training=training,
-            sets=read_images(chosen.data, chosen.quick) if needs_images else empty,
-            compute=Compute.of(
-                ComputeConfig(device=chosen.device, precision="auto", compile=chosen.compile)
-            ),
-            folder=chosen.work / training.augmentation.track,
-            slice_seconds=chosen.slice_seconds,
-            part=chosen.on,
-            images=chosen.images,
-            quick=chosen.quick,
-        )
-        if chosen.what == "speed":
-            measure_speed(job)
-        elif chosen.what == "run":
-            run(job, chosen.seeds, command_line())
-        elif chosen.what == "pack":
-            pack_members(job, chosen.seeds, _named(chosen.output, "--output"))
-        else:
-            unpack_members(job, _named(chosen.input, "--input"))
-    except UserError as error:
-        sys.exit(str(error))
+    model, training = read_recipe(chosen.env, changes)
+    needs_images = chosen.what in ("speed", "run")
+    empty: Any = ()
+    job = Job(
+        model=model,
+        training=training,
+        sets=read_images(chosen.data, chosen.quick) if needs_images else empty,
+        compute=Compute.of(
+            ComputeConfig(device=chosen.device, precision="auto", compile=chosen.compile)
+        ),
+        folder=chosen.work / training.augmentation.track,
+        slice_seconds=chosen.slice_seconds,
+        part=chosen.on,
+        images=chosen.images,
+        quick=chosen.quick,
+    )
+    if chosen.what == "speed":
+        measure_speed(job)
+    elif chosen.what == "run":
+        run(job, chosen.seeds, command_line())
+    elif chosen.what == "pack":
+        pack_members(job, chosen.seeds, _named(chosen.output, "--output"))
+    else:
+        unpack_members(job, _named(chosen.input, "--input"))
 
 
 def _named(folder: Path | None, option: str) -> Path:
@@ -556,4 +552,4 @@ def _named(folder: Path | None, option: str) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

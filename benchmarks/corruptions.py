@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from machine import describe_machine
+from machine import describe_machine, run_script
 from PIL import Image, ImageDraw
 from PIL import __version__ as pillow_version
 from scipy import ndimage
@@ -217,4 +217,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from tempfile import TemporaryDirectory
 
 import torch
+from machine import run_script
 
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.datasets import FigureDataset
@@ -113,7 +114,6 @@ def _timed(step: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    main(
-        int(sys.argv[1]) if len(sys.argv) > 1 else 10_000,
-        sys.argv[2] if len(sys.argv) > 2 else "simple_cnn",
-    )
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    architecture = sys.argv[2] if len(sys.argv) > 2 else "simple_cnn"
+    run_script(lambda: main(count, architecture))

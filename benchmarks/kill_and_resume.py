@@ -37,7 +37,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from machine import command_line, describe_machine
+from machine import command_line, describe_machine, run_script
 from torchvision.transforms.functional import to_pil_image
 
 from cifar100_transfer.data.cifar100 import SIDE, read_cifar100
@@ -396,4 +396,4 @@ def write_pictures(data: Path, temporary: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

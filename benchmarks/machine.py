@@ -1,19 +1,30 @@
-"""What the benchmarks say about the command and the machine that made a result."""
+"""How the benchmarks run, and what they say about the command and the machine behind a result."""
 
 import os
 import platform
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 import torchvision
 
+from cifar100_transfer.errors import UserError
+
 # Options of the benchmarks, and parameters of Kedro's runs.
 _PLACES = {"--data": "DIR", "--work": "DIR", "raw_data": "DIR", "weights": "FILE"}
 _ASSIGNMENT = re.compile(rf"(?<![\w-])({'|'.join(_PLACES)})=[^,]+")
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script; what its user can mend ends it with one line, without a traceback."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))
 
 
 def describe_machine() -> dict[str, str | int]:

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from champion import read_recipe
 from kedro.framework.cli.project import run as kedro_run
-from machine import describe_machine, public_command
+from machine import describe_machine, public_command, run_script
 from report_tables import fill, spread, throughput_table
 from trial_tables import ablation_table, grid_table, screening_table
 
@@ -471,4 +471,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

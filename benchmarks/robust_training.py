@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from champion import read_recipe
-from machine import command_line, describe_machine
+from machine import command_line, describe_machine, run_script
 from report_tables import spread
 
 from cifar100_transfer.config import ComputeConfig
@@ -135,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 import torchvision
-from machine import command_line, describe_machine
+from machine import command_line, describe_machine, run_script
 from report_tables import throughput_table
 from torch import nn
 from torch.nn import functional as F
@@ -306,4 +306,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,20 +17,18 @@ the views includes their classification.
 import argparse
 import json
 import statistics
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from champion import ROOT, read_recipe
-from machine import command_line, describe_machine
+from machine import command_line, describe_machine, run_script
 
 from cifar100_transfer.config import ComputeConfig, ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet, channel_statistics, stratified_split
 from cifar100_transfer.data.cifar100 import read_cifar100
 from cifar100_transfer.data.sample import generate
-from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation.adaptation import augmented, plain
 from cifar100_transfer.training import Compute, build_classifier, train
 
@@ -100,21 +98,18 @@ def main() -> None:
     else:
         official, test_set = read_cifar100(chosen.data)
         sets = (*stratified_split(official, VALIDATION_SHARE, 0), test_set)
-    try:
-        model, training = read_recipe(chosen.env, changes, "express")
-        compute = Compute.of(ComputeConfig(device=chosen.device, precision="auto"))
-        runs = []
-        for seed in range(seeds + 1):
-            recipe = training.model_copy(update={"seed": seed})
-            runs.append(measure(sets, model, recipe, compute))
-            print(
-                f"seed {seed}: {runs[-1]['seconds']:.2f} s, {runs[-1]['plain_accuracy']:.2%}, "
-                f"by views {runs[-1]['views_accuracy']:.2%} "
-                f"in {runs[-1]['views_seconds']:.2f} s more",
-                flush=True,
-            )
-    except UserError as error:
-        sys.exit(str(error))
+    model, training = read_recipe(chosen.env, changes, "express")
+    compute = Compute.of(ComputeConfig(device=chosen.device, precision="auto"))
+    runs = []
+    for seed in range(seeds + 1):
+        recipe = training.model_copy(update={"seed": seed})
+        runs.append(measure(sets, model, recipe, compute))
+        print(
+            f"seed {seed}: {runs[-1]['seconds']:.2f} s, {runs[-1]['plain_accuracy']:.2%}, "
+            f"by views {runs[-1]['views_accuracy']:.2%} "
+            f"in {runs[-1]['views_seconds']:.2f} s more",
+            flush=True,
+        )
     record = {
         "command": command_line(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -131,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

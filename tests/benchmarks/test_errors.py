@@ -1,0 +1,36 @@
+"""What the user of a script can mend is said in one line."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "augmentation picture --data DIR",
+        "champion run --data DIR",
+        "corruptions statistics --data DIR",
+        "kill_and_resume --data DIR",
+        "robust_training --data DIR",
+        "time_to_75 --data DIR",
+        "throughput --device nowhere",
+        "training_options --networks nowhere --output DIR/file",
+        "evaluation 1 nowhere",
+    ],
+)
+def test_a_wrong_argument_is_refused_in_one_line(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cifar-100-python.tar.gz").write_text("no archive")  # or it would be fetched
+    script, *arguments = command.replace("DIR", str(tmp_path)).split()
+    monkeypatch.setattr("sys.argv", [script, *arguments])
+    with pytest.raises(SystemExit) as refusal:
+        runpy.run_path(str(ROOT / "benchmarks" / f"{script}.py"), run_name="__main__")
+    message = refusal.value.code
+    assert isinstance(message, str)
+    assert len(message.splitlines()) == 1
+    assert "cifar-100-python.tar.gz" in message or "nowhere" in message
