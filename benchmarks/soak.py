@@ -357,7 +357,9 @@ def _digests(project: Path) -> dict[str, str]:
     newest: dict[str, Path] = {}
     for path in _stored(project):  # sorted, so that the newest version comes last
         if path.name in COMPARED:
-            newest[str(path.parents[1].relative_to(project))] = path
+            versions = path.parents[1]
+            artifact = versions if versions.name == path.name else path
+            newest[str(artifact.relative_to(project))] = path
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in newest.items()}
 
 

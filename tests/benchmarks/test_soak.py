@@ -1,5 +1,6 @@
 """The soak's own machinery."""
 
+import hashlib
 import importlib
 from pathlib import Path
 
@@ -16,3 +17,20 @@ def test_what_has_ended_before_it_is_killed_ended_by_itself(
     assert found == status
     assert peak > 0
     assert ("done" in output) == (status == 0)
+
+
+def test_every_artifact_is_compared_in_its_newest_version(tmp_path: Path) -> None:
+    stored = {
+        "05_model_input/train_set.safetensors": "train",
+        "05_model_input/test_set.safetensors": "test",
+        "08_reporting/net/metrics.json/2020-01-01/metrics.json": "old",
+        "08_reporting/net/metrics.json/2020-01-02/metrics.json": "new",
+    }
+    for name, content in stored.items():
+        file = tmp_path / "data" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    found = importlib.import_module("soak")._digests(tmp_path)
+    wanted = {hashlib.sha256(content.encode()).hexdigest() for content in ("train", "test", "new")}
+    assert len(found) == 3
+    assert set(found.values()) == wanted
