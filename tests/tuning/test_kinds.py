@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ from cifar100_transfer.evaluation.robustness import (
     predictors_of,
 )
 from cifar100_transfer.models import ClassifierSpec, count_flops
-from cifar100_transfer.training import Compute
+from cifar100_transfer.training import Compute, TrainingResult
 from cifar100_transfer.tuning import figures
 from cifar100_transfer.tuning.ablation import (
     AblationResult,
@@ -197,6 +198,41 @@ def test_the_best_settings_have_the_highest_mean_of_those_with_all_seeds(
     assert means[settings_["x"]] == pytest.approx(means.max())
     assert sorted(accuracies) == sorted(table.get_group(settings_["x"]))
     assert "training.seed" not in settings_
+
+
+def test_settings_that_were_drawn_again_were_not_tried_with_more_seeds() -> None:
+    results = [({"x": "b"}, 0.1), ({"x": "a"}, 0.2), ({"x": "b"}, 0.1)]
+    assert choose_best(results) == ({"x": "a"}, [0.2])
+    seeded = [({"x": name, "training.seed": 0}, value) for name, value in (("b", 0.1), ("a", 0.2))]
+    assert choose_best([*seeded, seeded[0]]) == ({"x": "a"}, [0.2])
+
+
+def test_settings_that_are_drawn_again_are_not_trained_again(
+    data: TrialData, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+    train = TrialData.train
+
+    def count(images: TrialData, recipe: Recipe, **options: Any) -> TrainingResult:
+        trained.append(recipe.training.images_per_step)
+        return train(images, recipe, **options)
+
+    monkeypatch.setattr(TrialData, "train", count)
+    search = SearchConfig.model_validate(
+        {
+            "sampler": "tpe",
+            "trials": 6,
+            "space": [{"parameter": "training.batch_size", "values": [8, 16]}],
+        }
+    )
+    table = run_search("m", RECIPE, search, data, url).trials
+    assert sorted(trained) == [8, 16]
+    assert table["state"].tolist() == ["complete"] * 6
+    repeated = table[table["repeats"].notna()]
+    assert len(repeated) == 4
+    figures_ = ["training.batch_size", "validation_accuracy", "best_epoch", "seconds"]
+    originals = table.loc[repeated["repeats"].astype(int), figures_]
+    assert (repeated[figures_].to_numpy() == originals.to_numpy()).all()
 
 
 def test_an_ablation_pairs_every_change_with_the_base_by_seed(data: TrialData, url: str) -> None:

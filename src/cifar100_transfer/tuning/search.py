@@ -19,7 +19,7 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
-from cifar100_transfer.config import Changes, SearchConfig, SpaceEntry
+from cifar100_transfer.config import Changes, Scalar, SearchConfig, SpaceEntry
 from cifar100_transfer.training import EpochRecord
 
 from .judging import CLEAN, CORRUPTED, judge, judged_by
@@ -98,18 +98,24 @@ def choose_best(results: Iterable[tuple[Changes, float]]) -> tuple[Changes, list
     """Return the settings with the highest mean accuracy over seeds, and those accuracies.
 
     Settings that were tried with fewer seeds than others are left aside: of few draws the best
-    is luck more often. Of equals, the first wins.
+    is luck more often. Settings that were drawn again with a seed count once. Of equals, the first
+    wins.
 
     Args:
         results: settings and accuracy of every finished trial, at least one.
     """
-    groups: dict[str, tuple[Changes, list[float]]] = {}
+    groups: dict[str, tuple[Changes, dict[Scalar, float]]] = {}
     for changes, accuracy in results:
         without_seed = {path: value for path, value in changes.items() if path != SEED}
         key = json.dumps(without_seed, sort_keys=True)
-        groups.setdefault(key, (without_seed, []))[1].append(accuracy)
-    most = max(len(accuracies) for _, accuracies in groups.values())
-    eligible = [group for group in groups.values() if len(group[1]) == most]
+        by_seed = groups.setdefault(key, (without_seed, {}))[1]
+        by_seed.setdefault(changes.get(SEED), accuracy)
+    most = max(len(by_seed) for _, by_seed in groups.values())
+    eligible = [
+        (settings, list(by_seed.values()))
+        for settings, by_seed in groups.values()
+        if len(by_seed) == most
+    ]
     return max(eligible, key=lambda group: statistics.fmean(group[1]))
 
 

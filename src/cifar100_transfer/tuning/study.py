@@ -39,7 +39,8 @@ POLL_SECONDS = 1.0
 SQLITE_TIMEOUT_SECONDS = 60
 
 # Keys of Optuna's user attributes.
-_JOB, _REPLACES, _ATTEMPT, _REASON = "job", "replaces", "attempt", "reason"
+_JOB, _ATTEMPT, _REASON = "job", "attempt", "reason"
+_REPLACES, _REPEATS = "replaces", "repeats"
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,9 @@ def run_trials(url: str, plan: Plan, objective: Objective) -> optuna.Study:
         url: SQLAlchemy's URL of a SQLite file (`sqlite:///PATH`) or a PostgreSQL database
             (`postgresql+psycopg://USER@HOST/DATABASE`). It is made if absent.
         plan: which trials there are.
-        objective: runs one trial. A `UserError`, and what torch raises where memory is short, make
-            the trial a failed one; the study goes on.
+        objective: runs one trial, and would come to the same if it ran it again: settings that a
+            sampler draws once more get what they came to before. A `UserError`, and what torch
+            raises where memory is short, make the trial a failed one; the study goes on.
 
     Returns:
         The study, with all trials.
@@ -135,28 +137,31 @@ def trials_table(study: optuna.Study, plan: Plan) -> pd.DataFrame:
     """Return one row a trial of the plan, in the order in which they were made.
 
     Columns: `trial`; `state` (`complete`, `pruned`, `failed`, or `killed`: its process ended, and
-    another trial replaces it); one a setting; the outcome's figures by name; `reason` of a failure;
+    another trial replaces it); one a setting; the outcome's figures by name; where settings were
+    drawn again, `repeats`, the number of the trial whose figures these are; `reason` of a failure;
     `replaces`, the number of a killed trial.
     """
-    rows = []
-    for trial in _trials(study, plan):
-        # Sorted, as PostgreSQL gives them in any order.
-        attributes = {
-            name: value
-            for name, value in sorted(trial.user_attrs.items())
-            if name not in (_JOB, _ATTEMPT)
+    rows = [
+        {
+            "trial": trial.number,
+            "state": state_of(trial),
+            **settings_of(trial),
+            **_figures(trial),
+            _REASON: trial.user_attrs.get(_REASON),
+            _REPLACES: trial.user_attrs.get(_REPLACES),
         }
-        rows.append(
-            {
-                "trial": trial.number,
-                "state": state_of(trial),
-                **settings_of(trial),
-                **{k: v for k, v in attributes.items() if k not in (_REASON, _REPLACES)},
-                _REASON: attributes.get(_REASON),
-                _REPLACES: attributes.get(_REPLACES),
-            }
-        )
+        for trial in _trials(study, plan)
+    ]
     return pd.DataFrame(rows)
+
+
+def _figures(trial: FrozenTrial) -> dict[str, Any]:
+    # Sorted, as PostgreSQL gives them in any order.
+    return {
+        name: value
+        for name, value in sorted(trial.user_attrs.items())
+        if name not in (_JOB, _ATTEMPT, _REASON, _REPLACES)
+    }
 
 
 def state_of(trial: FrozenTrial) -> str:
@@ -291,7 +296,7 @@ def _undrawn(trials: list[FrozenTrial], plan: Plan) -> int:
 def _run(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Objective) -> None:
     failed = False
     try:
-        outcome = objective(trial)
+        outcome = _known_outcome(study, trial) or objective(trial)
     except (UserError, MemoryError, RuntimeError) as error:
         # RuntimeError is also what torch raises where memory is short, on the CPU and on a GPU.
         failed = True
@@ -312,6 +317,17 @@ def _run(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Object
         # cost more than a small trial.
         gc.collect()
     _return_memory()
+
+
+def _known_outcome(study: optuna.Study, trial: optuna.Trial) -> Outcome | None:
+    """Return what the very same settings, seed included, came to before."""
+    settings = settings_of(trial)
+    for earlier in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if settings_of(earlier) == settings and earlier.value is not None:
+            number = earlier.number
+            logger.info("Trial %d repeats trial %d: not trained again", trial.number, number)
+            return Outcome(earlier.value, _figures(earlier) | {_REPEATS: number})
+    return None
 
 
 def _return_memory() -> None:
