@@ -95,6 +95,21 @@ def test_a_grid_tries_every_combination_and_writes_a_recipe_that_trains_the_same
         assert is_drawn(drawn)
 
 
+def test_a_combination_that_no_recipe_takes_fails_alone(data: TrialData, url: str) -> None:
+    search = SearchConfig.model_validate(
+        {
+            "space": [
+                {"parameter": "training.batch_size", "values": [2, 8]},
+                {"parameter": "training.accumulation_steps", "values": [1, 4]},
+            ]
+        }
+    )
+    result = run_search("m", RECIPE.with_changes({"training.epochs": 1}), search, data, url)
+    assert Counter(result.trials["state"]) == {"complete": 3, "failed": 1}
+    (reason,) = result.trials["reason"].dropna()
+    assert "a batch has no more parts than images" in reason
+
+
 def test_a_search_over_a_switch_is_run_and_drawn(data: TrialData, url: str) -> None:
     switch = "training.augmentation.flip"
     search = SearchConfig.model_validate(

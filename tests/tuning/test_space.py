@@ -147,6 +147,63 @@ def test_an_ablation_that_would_say_nothing_is_refused(changed: AblationConfig, 
     assert said in str(raised.value)
 
 
+CONSISTENT = {"training.augmentation.policy": "augmix", "training.augmentation.augmix_jsd": 12.0}
+
+
+def test_values_that_need_each_other_are_checked_together() -> None:
+    check_ablation(ablation({"name": "a", "set": CONSISTENT}), RECIPE)
+    check_ablation(ablation({"name": "a", "set": {"training.epochs": 2}}, base=CONSISTENT), RECIPE)
+    alone = {"training.augmentation.augmix_jsd": 12.0, "training.epochs": 2}
+    with pytest.raises(UserError, match=r"'a': training\.augmentation\.augmix_jsd=12\.0: .*AugMix"):
+        check_ablation(ablation({"name": "a", "set": alone}), RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"training.epochs": 2, "model.dropout": 2.0}, "'a': model.dropout=2.0: input should"),
+        (
+            {"training.epochs": 2, "training.accumulation_steps": 200},
+            "'a': training.accumulation_steps=200: value error, a batch has",
+        ),
+        (
+            {"training.epochs": 2, "model.architecture": "resnet5O"},
+            "'a': model.architecture: 'resnet5O' is no known",
+        ),
+    ],
+)
+def test_of_several_values_the_one_at_fault_is_named(values: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError) as raised:
+        check_ablation(ablation({"name": "a", "set": values}), RECIPE)
+    assert said in str(raised.value)
+
+
+SOME = st.lists(st.integers(1, 12), min_size=1, max_size=3, unique=True)
+
+
+@given(sizes=SOME, parts=SOME)
+def test_a_grid_is_refused_for_a_value_that_fits_no_other(
+    sizes: list[int], parts: list[int]
+) -> None:
+    grid = search(
+        {"parameter": "training.batch_size", "values": sizes},
+        {"parameter": "training.accumulation_steps", "values": parts},
+    )
+    # A batch has no more parts than images. The recipe's own size of 1 is not tried.
+    recipe = RECIPE.with_changes({"training.batch_size": 1})
+    if max(parts) <= max(sizes) and min(parts) <= min(sizes):
+        check_search(grid, recipe)
+    else:
+        with pytest.raises(UserError, match=r"space: training\..*: .*a batch has no more parts"):
+            check_search(grid, recipe)
+
+
+def test_a_sampled_space_may_hold_what_only_some_draws_make_valid() -> None:
+    policies = {"parameter": "training.augmentation.policy", "values": ["augmix"]}
+    losses = {"parameter": "training.augmentation.augmix_jsd", "low": 1, "high": 12}
+    check_search(search(policies, losses, sampler="tpe"), RECIPE)
+
+
 def test_a_size_that_is_still_to_be_measured_makes_no_study() -> None:
     measured = RECIPE.with_changes({"training.batch_size": "auto"})
     said = r"training\.batch_size=auto makes trials that can't be compared: give a number"

@@ -1,6 +1,5 @@
 """A search for a better recipe: every combination of a grid, or settings drawn by a sampler."""
 
-import itertools
 import json
 import statistics
 from collections import Counter
@@ -23,7 +22,7 @@ from cifar100_transfer.config import Changes, Scalar, SearchConfig, SpaceEntry
 from cifar100_transfer.training import EpochRecord
 
 from .judging import CLEAN, CORRUPTED, judge, judged_by
-from .space import SEED, Recipe, candidates, check_search, is_integer
+from .space import SEED, Recipe, candidates, check_search, combinations, is_integer
 from .study import Outcome, Plan, run_trials, trials_table
 from .trial_data import TrialData
 
@@ -141,10 +140,7 @@ def _plan(model: str, recipe: Recipe, search: SearchConfig, data: TrialData) -> 
     pruner = _PRUNERS[search.pruner]()
     distributions = {entry.parameter: _distribution(entry) for entry in search.space}
     if search.sampler == "grid":
-        names = [entry.parameter for entry in search.space]
-        combinations = itertools.product(*(candidates(entry) for entry in search.space))
-        jobs = [dict(zip(names, values, strict=True)) for values in combinations]
-        return Plan(name, distributions, tuple(jobs), pruner=pruner)
+        return Plan(name, distributions, tuple(combinations(search.space)), pruner=pruner)
     return Plan(
         name,
         distributions,

@@ -1,7 +1,9 @@
 """Recipes changed by data: dotted parameter paths and their candidate values."""
 
+import contextlib
 import difflib
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -47,10 +49,7 @@ class Recipe:
                 TrainingConfig.model_validate(values["training"]),
             )
         except ValidationError as error:
-            problem = error.errors()[0]
-            changed = ", ".join(f"{path}={value!r}" for path, value in changes.items())
-            message = problem["msg"][:1].lower() + problem["msg"][1:]
-            raise UserError(f"{changed}: {message}") from None
+            raise _refusal(error, changes) from None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the block as plain nested values."""
@@ -58,6 +57,10 @@ class Recipe:
             "model": self.model.model_dump(mode="json"),
             "training": self.training.model_dump(mode="json"),
         }
+
+
+class _ConflictError(UserError):
+    """Values that a recipe may refuse only for what its other values are."""
 
 
 def parameter_paths() -> list[str]:
@@ -68,7 +71,10 @@ def parameter_paths() -> list[str]:
 
 
 def check_search(search: SearchConfig, recipe: Recipe) -> None:
-    """Raise a `UserError`, with near names, unless every candidate makes a valid recipe."""
+    """Raise a `UserError`, with near names, if a candidate can't be tried.
+
+    A single combination that no recipe takes is none: its trial fails, and the search goes on.
+    """
     named = [entry.parameter for entry in search.space]
     if BATCH_SIZE not in named:
         _check_batch_size(recipe.training, "recipe: ")
@@ -82,7 +88,11 @@ def check_search(search: SearchConfig, recipe: Recipe) -> None:
                 f"list them, or set sampler to tpe"
             )
         for value in candidates(entry):
-            _check_changes({entry.parameter: value}, recipe, "space")
+            # Whether it conflicts with the recipe is no matter: the others may change that.
+            with contextlib.suppress(_ConflictError):
+                _check_changes({entry.parameter: value}, recipe, "space")
+    if search.sampler == "grid":
+        _check_combinations(search.space, recipe)
 
 
 def check_ablation(ablation: AblationConfig, recipe: Recipe) -> None:
@@ -124,6 +134,13 @@ def candidates(entry: SpaceEntry) -> tuple[Scalar, ...]:
     return (_as_number(entry, entry.low), _as_number(entry, entry.high))
 
 
+def combinations(space: Sequence[SpaceEntry]) -> Iterator[Changes]:
+    """Yield every combination of the candidates of some entries; the last entry varies first."""
+    names = [entry.parameter for entry in space]
+    for values in itertools.product(*map(candidates, space)):
+        yield dict(zip(names, values, strict=True))
+
+
 def is_integer(entry: SpaceEntry) -> bool:
     """Whether the parameter of an entry takes whole numbers only.
 
@@ -153,16 +170,38 @@ def _check_batch_size(training: TrainingConfig, where: str = "") -> None:
 
 
 def _check_changes(changes: Changes, recipe: Recipe, where: str) -> None:
+    """Check values that are set together: some are valid only with the others."""
     try:
-        for path, value in changes.items():
-            changed = recipe.with_changes({path: value})
-            if path == BATCH_SIZE:
-                _check_batch_size(changed.training)
-            if path == ARCHITECTURE:
-                _check_architecture(str(value), path)
-        recipe.with_changes(changes)
+        changed = recipe.with_changes(changes)
+        if BATCH_SIZE in changes:
+            _check_batch_size(changed.training)
+        if ARCHITECTURE in changes:
+            _check_architecture(changed.model.architecture, ARCHITECTURE)
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
+
+
+def _check_combinations(space: Sequence[SpaceEntry], recipe: Recipe) -> None:
+    """Refuse a candidate that no combination with the others' candidates makes valid."""
+    for entry in space:
+        for value in candidates(entry):
+            only = entry.model_copy(update={"values": (value,)})
+            with_it = combinations([only if other is entry else other for other in space])
+            if refusal := _refusal_of_all(with_it, recipe):
+                raise UserError(f"space: {refusal}")
+
+
+def _refusal_of_all(tried: Iterable[Changes], recipe: Recipe) -> str | None:
+    """Return why the first is refused if all are, else None."""
+    refusals = []
+    for changes in tried:
+        try:
+            recipe.with_changes(changes)
+        except UserError as error:
+            refusals.append(str(error))
+        else:
+            return None
+    return refusals[0]
 
 
 def _check_architecture(name: str, where: str) -> None:
@@ -215,6 +254,19 @@ def _members(annotation: Any) -> list[type]:
     if isinstance(annotation, type):
         return [annotation]
     return [kind for part in get_args(annotation) for kind in _members(part)]
+
+
+def _refusal(error: ValidationError, changes: Mapping[str, Scalar]) -> UserError:
+    """Return one line that names, of all changes, those at fault."""
+    problem = error.errors()[0]
+    group = "model" if error.title == ModelConfig.__name__ else "training"
+    place = ".".join([group, *map(str, problem["loc"])])
+    # The place is one of the values, or a group whose values don't go together.
+    at_fault = [path for path in changes if f"{path}.".startswith(f"{place}.")] or changes
+    named = ", ".join(f"{path}={changes[path]!r}" for path in at_fault)
+    message = f"{named}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+    # `value_error` is from a validator of `config`, which may have looked at other values, too.
+    return _ConflictError(message) if problem["type"] == "value_error" else UserError(message)
 
 
 def _put(values: dict[str, Any], path: str, value: Scalar) -> None:
