@@ -3,12 +3,14 @@
 import gc
 import multiprocessing
 import os
+import resource
 import signal
+import sqlite3
 import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -367,6 +369,40 @@ def test_a_database_that_cannot_be_used_is_a_user_error_without_its_password(
         run_trials(url, plan, square)
     assert "secret" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_database_that_fails_during_a_trial_is_one_line_and_the_study_goes_on_later(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "SQLITE_TIMEOUT_SECONDS", 0.1)
+    file = tmp_path / "studies.db"
+    with closing(sqlite3.connect(file)) as other:
+
+        def locked(trial: optuna.Trial) -> Outcome:
+            if settings_of(trial)["x"] == 2:
+                other.execute("BEGIN EXCLUSIVE")
+            return square(trial)
+
+        with pytest.raises(UserError, match=rf"{file} can't be used \(.*is locked\)") as raised:
+            run_trials(f"sqlite:///{file}", plan, locked)
+    assert "\n" not in str(raised.value)
+    table = trials_table(run_trials(f"sqlite:///{file}", plan, square), plan)
+    assert Counter(table["state"]) == {"complete": 6, "killed": 1}
+
+
+def test_a_full_disk_during_a_trial_is_one_line(tmp_path: Path, plan: Plan) -> None:
+    file = tmp_path / "studies.db"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def filling(trial: optuna.Trial) -> Outcome:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size // 2, hard))
+        return square(trial)
+
+    try:
+        with pytest.raises(UserError, match=rf"{file} can't be used \(.*disk I/O error\)"):
+            run_trials(f"sqlite:///{file}", plan, filling)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_the_time_left_counts_epochs_and_shares_them_among_processes() -> None:

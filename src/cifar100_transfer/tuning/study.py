@@ -9,8 +9,8 @@ a killed process loses the one trial it was at.
 import gc
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -105,26 +105,13 @@ def run_trials(url: str, plan: Plan, objective: Objective) -> optuna.Study:
     Raises:
         UserError: the database can't be used, or every trial has failed.
     """
-    study, locks = _open(url, plan)
-    waiting_told = False
-    while True:
-        with ExitStack() as held:
-            with locks.hold(plan.name):
-                _requeue_orphans(study, plan, locks)
-                trial = _take(study, plan)
-                if trial:
-                    held.enter_context(locks.hold(_lock_name(plan, trial.number)))
-            if trial:
-                _run(study, plan, trial, objective)
-                continue
-        running = [t for t in _trials(study, plan) if t.state == TrialState.RUNNING]
-        if not running:
-            break
-        if not waiting_told:
-            logger.info("Waiting for %d trials that other processes are at", len(running))
-            waiting_told = True
-        time.sleep(POLL_SECONDS)
-    _check_any_finished(study, plan)
+    parsed = _parse(url)
+    shown = _shown(parsed)
+    with _refusals_of(shown):
+        study, locks = _open(parsed, plan)
+        _log_start(study, plan, shown)
+        _work_off(study, plan, locks, objective)
+        _check_any_finished(study, plan)
     return study
 
 
@@ -171,15 +158,28 @@ def state_of(trial: FrozenTrial) -> str:
     return trial.state.name.lower()
 
 
-def _open(url: str, plan: Plan) -> tuple[optuna.Study, Locks]:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    parsed = _parse(url)
-    shown = parsed.render_as_string(hide_password=True)
+@contextmanager
+def _refusals_of(shown: str) -> Iterator[None]:
+    """Say in one line what a database refuses, at the start or hours later."""
     try:
-        locks = _locks(parsed)
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise UserError(
+            f"the studies in {shown} can't be used ({reason}): check address, rights, disk and "
+            f"server and run again; trials that were finished are kept"
+        ) from error
+
+
+def _open(url: sqlalchemy.URL, plan: Plan) -> tuple[optuna.Study, Locks]:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        locks = _locks(url)
         # Optuna's making of tables can't be done by two at a time.
         with locks.hold("storage"):
-            storage = optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(parsed))
+            storage = optuna.storages.RDBStorage(
+                url.render_as_string(hide_password=False), engine_kwargs=_engine_options(url)
+            )
             study = optuna.create_study(
                 storage=storage,
                 study_name=plan.name,
@@ -189,16 +189,16 @@ def _open(url: str, plan: Plan) -> tuple[optuna.Study, Locks]:
             )
     except ImportError as error:
         raise UserError(
-            f"{shown} needs a driver that is not installed ({error}): "
+            f"{_shown(url)} needs a driver that is not installed ({error}): "
             f"pip install 'cifar100-transfer[postgresql]'"
         ) from error
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise UserError(
-            f"the studies in {shown} can't be used ({reason}): check address, rights and server"
-        ) from error
-    _log_start(study, plan, shown)
     return study, locks
+
+
+def _shown(url: sqlalchemy.URL) -> str:
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.render_as_string(hide_password=True)
 
 
 def _parse(url: str) -> sqlalchemy.URL:
@@ -232,6 +232,27 @@ def _engine_options(url: sqlalchemy.URL) -> dict[str, Any]:
 
 def _trials(study: optuna.Study, plan: Plan) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if plan.has(trial)]
+
+
+def _work_off(study: optuna.Study, plan: Plan, locks: Locks, objective: Objective) -> None:
+    waiting_told = False
+    while True:
+        with ExitStack() as held:
+            with locks.hold(plan.name):
+                _requeue_orphans(study, plan, locks)
+                trial = _take(study, plan)
+                if trial:
+                    held.enter_context(locks.hold(_lock_name(plan, trial.number)))
+            if trial:
+                _run(study, plan, trial, objective)
+                continue
+        running = [t for t in _trials(study, plan) if t.state == TrialState.RUNNING]
+        if not running:
+            break
+        if not waiting_told:
+            logger.info("Waiting for %d trials that other processes are at", len(running))
+            waiting_told = True
+        time.sleep(POLL_SECONDS)
 
 
 def _requeue_orphans(study: optuna.Study, plan: Plan, locks: Locks) -> None:
