@@ -28,8 +28,12 @@ class StudiesDataset(AbstractDataset[NoReturn, str]):
         """Return the database's URL; the folder of a file is made if absent."""
         if self._url:
             return self._url
+        import sqlalchemy  # other pipelines need not wait for it
+
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        return f"sqlite:///{self._file.absolute()}"
+        # A folder's name may hold what stands for something else in a URL.
+        url = sqlalchemy.URL.create("sqlite", database=str(self._file.absolute()))
+        return url.render_as_string()
 
     def save(self, data: NoReturn) -> None:
         """Refuse: trials are written by the nodes that run them."""
