@@ -4,6 +4,8 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pandas as pd
@@ -24,9 +26,9 @@ from cifar100_transfer.errors import UserError
 from cifar100_transfer.parameter_checks import Origin, check_names, check_values
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 from cifar100_transfer.pipelines.tuning.nodes import (
-    make_ablation,
-    make_search,
+    ablate_recipe,
     screen_architectures,
+    search_recipe,
 )
 from cifar100_transfer.training import Compute
 from cifar100_transfer.tuning.space import Recipe, check_ablation, check_screening, check_search
@@ -139,9 +141,12 @@ def test_trials_are_computed_as_the_parameters_say(
     model, training = ModelConfig(architecture="simple_cnn"), TrainingConfig()
     change = {"name": "smooth", "set": {"training.label_smoothing": 0.1}}
     node, configs = {
-        "tuning": (make_search("m"), (model, training, SearchConfig.model_validate(SEARCH))),
+        "tuning": (
+            partial(search_recipe, model_name="m"),
+            (model, training, SearchConfig.model_validate(SEARCH)),
+        ),
         "ablation": (
-            make_ablation("m"),
+            partial(ablate_recipe, model_name="m"),
             (model, training, AblationConfig.model_validate({"changes": [change]})),
         ),
         "screening": (
@@ -152,6 +157,12 @@ def test_trials_are_computed_as_the_parameters_say(
     with pytest.raises(UserError, match="that is enough"):
         node(images, images, statistics, *configs, compute, f"sqlite:///{tmp_path}/studies.db")
     assert set(asked) == {Compute(torch.device("cpu"), torch.bfloat16, True, False)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nodes_can_be_sent_to_the_processes_of_a_parallel_runner(kind: str) -> None:
+    for node in register_pipelines()[kind].nodes:
+        ForkingPickler.dumps(node)
 
 
 def test_every_model_can_be_tuned_under_its_name() -> None:

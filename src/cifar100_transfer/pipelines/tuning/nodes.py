@@ -16,60 +16,54 @@ if TYPE_CHECKING:
     from cifar100_transfer.tuning.trial_data import TrialData
 
 
-def make_search(model_name: str) -> Any:
-    """Return the node function that searches for a better recipe of one model."""
+def search_recipe(
+    train_set: ImageSet,
+    validation_set: ImageSet,
+    normalization: dict[str, Any],
+    model: ModelConfig,
+    training: TrainingConfig,
+    search: SearchConfig,
+    compute: ComputeConfig,
+    studies: str,
+    pretrained_weights: dict[str, Tensor] | None = None,
+    *,
+    model_name: str,
+) -> tuple[DataFrame, str, dict[str, Any]]:
+    """Run all trials that no process has run yet, and choose the best recipe.
 
-    def search_recipe(
-        train_set: ImageSet,
-        validation_set: ImageSet,
-        normalization: dict[str, Any],
-        model: ModelConfig,
-        training: TrainingConfig,
-        search: SearchConfig,
-        compute: ComputeConfig,
-        studies: str,
-        pretrained_weights: dict[str, Tensor] | None = None,
-    ) -> tuple[DataFrame, str, dict[str, Any]]:
-        """Run all trials that no process has run yet, and choose the best recipe.
+    Returns the trials, the best recipe as a parameters file, and a summary.
+    """
+    from cifar100_transfer.tuning.search import recipe_file, run_search
+    from cifar100_transfer.tuning.space import Recipe
 
-        Returns the trials, the best recipe as a parameters file, and a summary.
-        """
-        from cifar100_transfer.tuning.search import recipe_file, run_search
-        from cifar100_transfer.tuning.space import Recipe
-
-        data = _data(train_set, validation_set, normalization, compute, pretrained_weights)
-        result = run_search(model_name, Recipe(model, training), search, data, studies)
-        return result.trials, recipe_file(model_name, result), result.summary
-
-    return search_recipe
+    data = _data(train_set, validation_set, normalization, compute, pretrained_weights)
+    result = run_search(model_name, Recipe(model, training), search, data, studies)
+    return result.trials, recipe_file(model_name, result), result.summary
 
 
-def make_ablation(model_name: str) -> Any:
-    """Return the node function that measures what changes to one model's recipe are worth."""
+def ablate_recipe(
+    train_set: ImageSet,
+    validation_set: ImageSet,
+    normalization: dict[str, Any],
+    model: ModelConfig,
+    training: TrainingConfig,
+    ablation: AblationConfig,
+    compute: ComputeConfig,
+    studies: str,
+    pretrained_weights: dict[str, Tensor] | None = None,
+    *,
+    model_name: str,
+) -> tuple[DataFrame, DataFrame, dict[str, Any]]:
+    """Train base and changes with every seed.
 
-    def ablate_recipe(
-        train_set: ImageSet,
-        validation_set: ImageSet,
-        normalization: dict[str, Any],
-        model: ModelConfig,
-        training: TrainingConfig,
-        ablation: AblationConfig,
-        compute: ComputeConfig,
-        studies: str,
-        pretrained_weights: dict[str, Tensor] | None = None,
-    ) -> tuple[DataFrame, DataFrame, dict[str, Any]]:
-        """Train base and changes with every seed.
+    Returns the trials, the table of paired differences, and a summary.
+    """
+    from cifar100_transfer.tuning.ablation import run_ablation
+    from cifar100_transfer.tuning.space import Recipe
 
-        Returns the trials, the table of paired differences, and a summary.
-        """
-        from cifar100_transfer.tuning.ablation import run_ablation
-        from cifar100_transfer.tuning.space import Recipe
-
-        data = _data(train_set, validation_set, normalization, compute, pretrained_weights)
-        result = run_ablation(model_name, Recipe(model, training), ablation, data, studies)
-        return result.trials, result.table, result.summary
-
-    return ablate_recipe
+    data = _data(train_set, validation_set, normalization, compute, pretrained_weights)
+    result = run_ablation(model_name, Recipe(model, training), ablation, data, studies)
+    return result.trials, result.table, result.summary
 
 
 def screen_architectures(

@@ -1,17 +1,21 @@
 """The tuning templates."""
 
+from collections.abc import Callable
+from functools import partial, update_wrapper
+from typing import Any
+
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import (
+    ablate_recipe,
     draw_ablation,
     draw_importances,
     draw_parallel_coordinates,
     draw_screening,
     draw_search_history,
     draw_slices,
-    make_ablation,
-    make_search,
     screen_architectures,
+    search_recipe,
 )
 
 SHARED_INPUTS = {"train_set", "validation_set", "normalization", "studies"}
@@ -28,7 +32,7 @@ def create_search(model: str, pretrained: bool = False) -> Pipeline:
     evidence = ["search_trials", "search_summary"]
     nodes = [
         Node(
-            make_search(model),
+            _of(model, search_recipe),
             inputs=_inputs("search", pretrained),
             outputs=["search_trials", "best_recipe", "search_summary"],
             name="search_recipe",
@@ -61,7 +65,7 @@ def create_ablation(model: str, pretrained: bool = False) -> Pipeline:
     """
     nodes = [
         Node(
-            make_ablation(model),
+            _of(model, ablate_recipe),
             inputs=_inputs("ablation", pretrained),
             outputs=["ablation_trials", "ablation_table", "ablation_summary"],
             name="ablate_recipe",
@@ -98,6 +102,12 @@ def create_screening() -> Pipeline:
         ],
         tags="screening",
     )
+
+
+def _of(model: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    # Named like the function, which is what Kedro shows. It also reads the types of the inputs off
+    # the function, one after the other: the name must not be the first.
+    return update_wrapper(partial(function, model_name=model), function)
 
 
 def _inputs(kind: str, pretrained: bool) -> list[str]:
