@@ -393,7 +393,9 @@ class RobustnessConfig(Settings):
         ge=1,
         description="Images of each set, evenly over the classes; null: all. Time grows with it.",
     )
-    seed: int = Field(0, ge=0, description="Seed of the corruptions and of the choice of images.")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="Seed of the corruptions and of the choice of images."
+    )
     methods: tuple[RobustnessMethod, ...] = Field(
         ("plain", "batch_norm"),
         min_length=1,
@@ -469,7 +471,7 @@ class SearchConfig(Settings):
     )
     space: tuple[SpaceEntry, ...] = Field(min_length=1, description="What is tried.")
     corrupted_images: CorruptedImages = None
-    seed: int = Field(0, ge=0, description="Seed of the sampler.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the sampler, which takes 32 bits.")
 
 
 class NamedChange(Settings):

@@ -6,9 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch import Tensor
 
-from cifar100_transfer.data import ImageSet
+from cifar100_transfer.config import RobustnessConfig
+from cifar100_transfer.data import ImageSet, stratified_subset
 from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation import figures
@@ -60,6 +62,15 @@ def test_every_cell_is_the_accuracy_on_that_corrupted_set(image_set: ImageSet) -
         hits = predict(pixels).argmax(1) == image_set.labels
         assert row.accuracy == pytest.approx(hits.double().mean().item())
     assert table["accuracy"].nunique() > 3
+
+
+def test_images_are_corrupted_and_chosen_by_every_seed_that_is_allowed(
+    image_set: ImageSet,
+) -> None:
+    seed = RobustnessConfig(seed=2**63 - 1).seed
+    corrupt(stratified_subset(image_set, 10, seed).images, "shot_noise", 1, seed)
+    with pytest.raises(ValidationError, match="seed"):
+        RobustnessConfig(seed=2**63)
 
 
 def test_rows_depend_on_neither_order_nor_company(image_set: ImageSet) -> None:

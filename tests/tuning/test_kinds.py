@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from pydantic import ValidationError
 
 from cifar100_transfer.config import (
     AblationConfig,
@@ -169,6 +170,15 @@ def test_a_sampled_search_draws_within_its_space_goes_on_and_repeats_itself(
     assert table[drawn[1]].isin([1, 2, 3]).all()
     assert is_drawn(figures.parallel_coordinates(table, drawn, "t"))
     assert is_drawn(figures.slices(table, drawn, "t"))
+
+
+def test_a_sampler_takes_every_seed_that_is_allowed(data: TrialData, url: str) -> None:
+    entry = {"parameter": "training.batch_size", "values": [8, 16]}
+    sampled = {"sampler": "tpe", "trials": 2, "space": [entry]}
+    search = SearchConfig.model_validate({**sampled, "seed": 2**32 - 1})
+    assert run_search("m", RECIPE, search, data, url).summary["trials"] == {"complete": 2}
+    with pytest.raises(ValidationError, match="seed"):
+        SearchConfig.model_validate({**sampled, "seed": 2**32})
 
 
 @pytest.mark.parametrize("pruner", ["median", "successive_halving"])

@@ -141,13 +141,11 @@ def _plan(model: str, recipe: Recipe, search: SearchConfig, data: TrialData) -> 
     distributions = {entry.parameter: _distribution(entry) for entry in search.space}
     if search.sampler == "grid":
         return Plan(name, distributions, tuple(combinations(search.space)), pruner=pruner)
-    return Plan(
-        name,
-        distributions,
-        trials=search.trials,
-        sampler=lambda number: optuna.samplers.TPESampler(seed=search.seed + 1000 * number),
-        pruner=pruner,
-    )
+
+    def sampler(number: int) -> optuna.samplers.TPESampler:
+        return optuna.samplers.TPESampler(seed=(search.seed + 1000 * number) % 2**32)
+
+    return Plan(name, distributions, trials=search.trials, sampler=sampler, pruner=pruner)
 
 
 def _distribution(entry: SpaceEntry) -> BaseDistribution:
