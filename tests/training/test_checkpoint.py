@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from cifar100_transfer.training import checkpoint
 from cifar100_transfer.training.checkpoint import (
     ResumePoint,
     digest,
@@ -83,6 +84,34 @@ def test_a_full_disk_is_said_and_the_older_point_stays(tmp_path: Path) -> None:
     assert loaded is not None
     assert loaded.epoch == 1
     assert [file.name for file in tmp_path.iterdir()] == ["resume.pt"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no space")])
+def test_what_ends_a_write_comes_out_as_itself_and_the_older_point_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """Ctrl-C or a full disk, at any of torch's writes; its own error would hide them."""
+    write = checkpoint._Digested.write
+    writes, last = 0, 0
+
+    def ending(file: checkpoint._Digested, content: bytes) -> int:
+        nonlocal writes
+        writes += 1
+        if writes == last:
+            raise error
+        return write(file, content)
+
+    save_resume_point(tmp_path, point(1))
+    monkeypatch.setattr(checkpoint._Digested, "write", ending)
+    save_resume_point(tmp_path / "counted", point(2))
+    for last in range(1, writes + 1):  # noqa: B007 - read by `ending`
+        writes = 0
+        with pytest.raises(type(error)):
+            save_resume_point(tmp_path, point(2))
+        assert [file.name for file in tmp_path.glob("*.pt")] == ["resume.pt"]
+    loaded = load_resume_point(tmp_path, IDENTITY)
+    assert loaded is not None
+    assert loaded.epoch == 1
 
 
 def test_there_is_one_and_it_is_the_newest(tmp_path: Path) -> None:

@@ -70,12 +70,20 @@ def save_resume_point(folder: Path, point: ResumePoint) -> None:
     """Replace the folder's resume point, atomically; there is never more than one.
 
     The file begins with the SHA-256 of the rest: torch reads altered weights without a word.
+
+    Raises:
+        OSError: as raised by the file system. The earlier resume point stays, as it does where
+            Ctrl-C comes while the new one is written.
     """
     with atomic_path(folder / _FILE) as temporary, temporary.open("wb") as file:
         file.write(bytes(hashlib.sha256().digest_size))
         written = _Digested(file)
-        # Not `asdict`, which would copy every tensor first.
-        torch.save({"version": _VERSION, **vars(point)}, cast(BinaryIO, written))
+        try:
+            # Not `asdict`, which would copy every tensor first.
+            torch.save({"version": _VERSION, **vars(point)}, cast(BinaryIO, written))
+        except RuntimeError as error:
+            # After a write that failed torch still closes its archive, which fails in its turn.
+            raise error.__context__ or error from None
         file.seek(0)
         file.write(written.digest())
 
@@ -83,31 +91,23 @@ def save_resume_point(folder: Path, point: ResumePoint) -> None:
 class _Digested:
     """A file that torch can save to, and the digest of what was written.
 
-    Nothing of the size of the content is held in memory. An error of the file is kept until
-    `digest`: raised within torch's writer it would come out as another.
+    Nothing of the size of the content is held in memory.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._sha = hashlib.sha256()
-        self._error: OSError | None = None
 
     def write(self, content: bytes) -> int:
-        if self._error is None:
-            try:
-                self._file.write(content)
-            except OSError as error:
-                self._error = error
-            self._sha.update(content)
+        self._file.write(content)
+        self._sha.update(content)
         return len(content)
 
     def flush(self) -> None:
         pass
 
     def digest(self) -> bytes:
-        """Return the SHA-256; raise the OSError of a write that failed."""
-        if self._error:
-            raise self._error
+        """Return the SHA-256."""
         return self._sha.digest()
 
 
