@@ -100,9 +100,11 @@ def test_garbage_never_fails_otherwise(tmp_path: Path, content: bytes, suffix: s
         read_weights(path)
 
 
-def test_a_folder_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="weights"):
-        read_weights(tmp_path)
+@pytest.mark.parametrize("name", ["classifier.pth", "classifier.safetensors"])
+def test_a_folder_is_called_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=rf"{name} are a folder: name a file .*=weights=FILE"):
+        read_weights(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,26 @@ def test_weights_are_read_and_never_written(tmp_path: Path) -> None:
         dataset.save(state)
 
 
+@pytest.mark.parametrize(("name", "said"), [("none.pth", "do not exist"), ("", "are a folder")])
+@pytest.mark.parametrize("kind", ["own", "published"])
+def test_weights_that_are_not_there_say_how_to_name_others(
+    tmp_path: Path, kind: str, name: str, said: str
+) -> None:
+    """No pipeline makes them."""
+    path = str(tmp_path / name)
+    dataset = (
+        WeightsDataset(filepath=path) if kind == "own" else PublishedWeightsDataset(weights=path)
+    )
+    with pytest.raises(DatasetError, match=rf"{path} {said}: name .*--params=weights=FILE"):
+        dataset.load()
+
+
+def test_weights_with_versions_are_made_by_a_pipeline(tmp_path: Path) -> None:
+    file = str(tmp_path / "classifier.safetensors")
+    with pytest.raises(DatasetError, match="does not exist yet: run the pipeline"):
+        WeightsDataset(filepath=file, version=Version(None, None)).load()
+
+
 def test_published_weights_are_read_and_never_written(monkeypatch: pytest.MonkeyPatch) -> None:
     def published(name: str) -> dict[str, Any]:
         return {name: torch.ones(1)}
@@ -72,8 +92,6 @@ def test_a_file_may_stand_for_published_weights(tmp_path: Path) -> None:
     dataset = PublishedWeightsDataset(weights=str(tmp_path / "weights.pth"))
     assert torch.equal(dataset.load()["weight"], torch.ones(2))
     assert dataset.files() == [tmp_path / "weights.pth"], "whose checksum goes into the manifest"
-    with pytest.raises(DatasetError, match=r"none\.pth do not exist: name another file"):
-        PublishedWeightsDataset(weights=str(tmp_path / "none.pth")).load()
 
 
 def test_unknown_names_are_attribute_errors() -> None:

@@ -52,8 +52,12 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             a file of `torch.save`.
 
     Raises:
-        UserError: no such file, damaged, not a state dict of tensors, or not finite.
+        UserError: no such file, a folder, damaged, not a state dict of tensors, or not finite.
     """
+    if path.is_dir():
+        raise UserError(
+            f"pretrained weights {path} are a folder: name a file with --params=weights=FILE"
+        )
     try:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path)

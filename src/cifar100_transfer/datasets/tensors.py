@@ -69,6 +69,10 @@ class WeightsDataset(_CanBeLeftOut, ArtifactDataset[dict[str, torch.Tensor]]):
         """Return the state dict."""
         return {} if self._left_out else super().load()
 
+    def load_path(self) -> Path:
+        """Return the file that `load` reads. Without versions no pipeline makes it."""
+        return super().load_path() if self._version else Path(self._filepath)
+
     def files(self) -> list[Path]:
         """Return the file that is read, for a checksum."""
         return [] if self._left_out else super().files()
