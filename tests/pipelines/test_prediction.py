@@ -115,3 +115,12 @@ def test_a_model_that_is_not_stored_is_named(tmp_path: Path) -> None:
     dataset = ChosenClassifierDataset(filepath=str(file), version=Version(None, None))
     with pytest.raises(UserError, match=r"'transfr'.*there is none yet \(kedro run --pipeline="):
         dataset.check()
+
+
+def test_a_version_that_is_not_stored_is_named_with_those_there_are(project: Path) -> None:
+    store_classifier(project)
+    file = project / "data/sample/06_models/simple_cnn/classifier.safetensors"
+    ChosenClassifierDataset(filepath=str(file), version=Version("2026-01-01", None)).check()
+    dataset = ChosenClassifierDataset(filepath=str(file), version=Version("2020-01-01", None))
+    with pytest.raises(UserError, match=r"'simple_cnn' has no version 2020-01-01.*: 2026-01-01$"):
+        dataset.check()

@@ -18,14 +18,21 @@ class ChosenClassifierDataset(ClassifierDataset):
     """
 
     def check(self) -> None:
-        """Raise a `UserError` that names the models there are if this one is not stored."""
+        """Raise a `UserError` that names what is stored if this model, or its version, is not."""
         if self.exists():
             return
-        models, file = self.folder.parent, Path(self._filepath).name
+        model, models, file = self.folder.name, self.folder.parent, Path(self._filepath).name
+        versions = sorted(path.parent.name for path in self.folder.glob(f"{file}/*/{file}"))
+        if self._version and versions:
+            raise UserError(
+                f"the classifier of model '{model}' has no version {self._version.load} in "
+                f"{self.folder}: name another with --load-versions=chosen_classifier:VERSION; "
+                f"there are: {', '.join(versions)}"
+            )
         stored = sorted({path.parent.parent.name for path in models.glob(f"*/{file}/*/")})
         there_are = f"there are: {', '.join(stored)}" if stored else "there is none yet"
         raise UserError(
-            f"no classifier of a model '{self.folder.name}' is stored in {models}: name one with "
+            f"no classifier of a model '{model}' is stored in {models}: name one with "
             f"--params=model=NAME; {there_are} (kedro run --pipeline=NAME trains one)"
         )
 
