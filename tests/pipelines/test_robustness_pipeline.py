@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +13,12 @@ from torch import Tensor
 
 from cifar100_transfer.config import ComputeConfig, RobustnessConfig
 from cifar100_transfer.data import ImageSet
+from cifar100_transfer.data.corruptions import CORRUPTIONS
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.evaluation.robustness import measure_robustness
 from cifar100_transfer.models import Classifier, ClassifierSpec
 from cifar100_transfer.pipeline_registry import MODELS, REPORT_MODELS, register_pipelines
+from cifar100_transfer.pipelines.robustness import create_pipeline
 from cifar100_transfer.pipelines.robustness.nodes import choose_adaptation, measure_on_test
 from tests.pipelines.conftest import Run, newest
 
@@ -31,10 +35,16 @@ def quick_corruptions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cifar100_transfer.evaluation.robustness.corrupt", darken)
 
 
-def test_one_model_is_judged_on_both_sets(project: Path, run: Run) -> None:
+def test_one_model_is_judged_on_both_sets(
+    project: Path, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     run("resnet50", to_outputs=["resnet50.metrics"])
     methods = ["plain", "batch_norm"]
-    run("robustness", namespaces=["resnet50"], parameters=FEW)
+    with caplog.at_level("INFO"):
+        run("robustness", namespaces=["resnet50"], parameters=FEW)
+    said = [record.getMessage() for record in caplog.records if "robustness" in record.name]
+    assert len(said) == 3 * len(CORRUPTIONS) + len(methods)
+    assert all(line.startswith("resnet50, ") for line in said)
     reporting = project / "data" / "sample" / "08_reporting"
     table = pd.read_csv(newest(reporting / "resnet50", "robustness.csv"))
     assert table.groupby(["set", "method"]).size().to_dict() == {
@@ -92,16 +102,28 @@ def test_choosing_never_sees_test_images() -> None:
             assert "test_set" not in validation.inputs()
 
 
+@pytest.mark.parametrize(("model", "members"), [("transfer", []), ("ensemble", [*REPORT_MODELS])])
+def test_the_heat_map_is_titled_by_the_model(
+    image_set: ImageSet, model: str, members: list[str]
+) -> None:
+    nodes = create_pipeline(model, members).nodes
+    (draw,) = (node for node in nodes if node.name == f"{model}.draw_robustness_heat_map")
+    predictors = {"plain": lambda images: torch.zeros(len(images), 6)}
+    figure = draw.func(measure_robustness(predictors, image_set, "test", 0))
+    assert figure.get_suptitle() == f"Accuracy on corrupted images: {model}"
+
+
 def test_an_ensemble_is_judged_like_a_model(image_set: ImageSet) -> None:
     torch.manual_seed(0)
     spec = ClassifierSpec("simple_cnn", image_set.class_names, (0.5,) * 3, (0.2,) * 3, (12, 12))
     members = [Classifier(spec).eval() for _ in range(3)]
     settings = RobustnessConfig(images=12, methods=("plain",)), ComputeConfig(device="cpu")
-    adaptation = choose_adaptation(image_set, *settings, *members)
-    together, clean = measure_on_test(image_set, adaptation, *settings, *members)
+    adaptation = choose_adaptation(image_set, *settings, *members, model="ensemble")
+    measure = partial(measure_on_test, image_set, adaptation, *settings, model="ensemble")
+    together, clean = measure(*members)
     assert len(together) == 95
-    alone, clean_alone = measure_on_test(image_set, adaptation, *settings, members[0])
-    repeated, clean_repeated = measure_on_test(image_set, adaptation, *settings, *[members[0]] * 3)
+    alone, clean_alone = measure(members[0])
+    repeated, clean_repeated = measure(*[members[0]] * 3)
     pd.testing.assert_frame_equal(alone, repeated)
     assert clean_alone == clean_repeated
     assert set(clean) == {"plain"}
@@ -111,7 +133,7 @@ def test_a_single_mixing_weight_is_taken_without_a_look_at_images(image_set: Ima
     spec = ClassifierSpec("resnet18", image_set.class_names, (0.5,) * 3, (0.2,) * 3, (12, 12))
     settings = RobustnessConfig(source_weights=(0.25,)), ComputeConfig(device="cpu")
     none = replace(image_set, images=image_set.images[:0], labels=image_set.labels[:0])
-    chosen = choose_adaptation(none, *settings, Classifier(spec))
+    chosen = choose_adaptation(none, *settings, Classifier(spec), model="one")
     assert chosen == {"source_weight": 0.25, "candidates": {}}
 
 

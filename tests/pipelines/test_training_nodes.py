@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cifar100_transfer.config import ComputeConfig, ModelConfig
 from cifar100_transfer.data import ImageSet, channel_statistics
+from cifar100_transfer.pipelines.training import create_pipeline
 from cifar100_transfer.pipelines.training.nodes import train_classifier
-from cifar100_transfer.training import batch_size
+from cifar100_transfer.training import EpochRecord, batch_size
 from cifar100_transfer.training.recording import StepRecorder
 from tests.training.tiny import recipe
 
@@ -35,3 +37,10 @@ def test_whether_steps_are_recorded_reaches_measurement_and_training(
         tmp_path,
     )
     assert asked == [wanted] * (batch_size.ROUNDS + 1)  # measured in rounds, then trained
+
+
+def test_learning_curves_are_titled_by_the_model() -> None:
+    (draw,) = create_pipeline("transfer").filter(node_names=["transfer.draw_learning_curves"]).nodes
+    epoch = EpochRecord(1, 0.5, 0.5, 0.5, 0.5, 0.1, 1.0, 1.0)
+    figure = draw.func(pd.DataFrame([asdict(epoch)]))
+    assert figure.get_suptitle() == "Learning curves: transfer"

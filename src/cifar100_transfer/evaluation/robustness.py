@@ -96,6 +96,7 @@ def measure_robustness(
     seed: int,
     corruptions: Sequence[str] = CORRUPTIONS,
     severities: Sequence[int] = SEVERITIES,
+    model: str = "",
 ) -> pd.DataFrame:
     """Measure every predictor's top-1 accuracy under every corruption at every severity.
 
@@ -109,6 +110,7 @@ def measure_robustness(
         seed: of the corruptions, at least 0.
         corruptions: names of some of `CORRUPTIONS`.
         severities: some of `SEVERITIES`.
+        model: whose predictors they are, for the log.
 
     Returns:
         One row for each method, corruption and severity: `set`, `method`, `corruption`,
@@ -132,7 +134,8 @@ def measure_robustness(
                 }
                 for method, accuracy in measure_accuracy(predictors, corrupted).items()
             ]
-        logger.info("%s", _describe(rows[-len(severities) * len(predictors) :]))
+        whose = f"{model}, " if model else ""
+        logger.info("%s%s", whose, _describe(rows[-len(severities) * len(predictors) :]))
     return pd.DataFrame(rows).sort_values(
         "method",
         key=lambda names: names.map(list(predictors).index),
@@ -146,6 +149,7 @@ def rank_source_weights(
     validation: ImageSet,
     source_weights: Sequence[float],
     seed: int,
+    model: str = "",
 ) -> dict[float, float]:
     """Measure batch-norm adaptation for several mixing weights, to choose one.
 
@@ -154,6 +158,7 @@ def rank_source_weights(
         validation: clean validation images; never those that are to be reported on.
         source_weights: the candidates, each in [0, 1].
         seed: of the corruptions.
+        model: whose classifiers they are, for the log.
 
     Returns:
         Mean corruption accuracy by weight, best first, of equals the one that was named first;
@@ -165,7 +170,7 @@ def rank_source_weights(
         str(weight): predictors_of(classifiers, ["batch_norm"], weight)["batch_norm"]
         for weight in source_weights
     }
-    table = measure_robustness(candidates, validation, "validation", seed)
+    table = measure_robustness(candidates, validation, "validation", seed, model=model)
     means = table.groupby("method")["accuracy"].mean()
     return dict(
         sorted(

@@ -1,7 +1,8 @@
 """Nodes of the robustness template.
 
-Every function takes one classifier, or several that are judged as an ensemble. Validation images
-choose, test images are only reported on: that is why they go through nodes of their own.
+Functions that take classifiers take one, or several that are judged as an ensemble; `model` is the
+name of either, for log and title. Validation images choose, test images are only reported on: that
+is why they go through nodes of their own.
 """
 
 import logging
@@ -18,6 +19,7 @@ def choose_adaptation(
     robustness: RobustnessConfig,
     compute: ComputeConfig,
     *classifiers: Classifier,
+    model: str,
 ) -> dict[str, Any]:
     """Choose the mixing weight of batch-norm adaptation on corrupted validation images.
 
@@ -35,11 +37,10 @@ def choose_adaptation(
     _check_validation(validation_set, *classifiers)
     validation_set = _prepare(validation_set, robustness, compute, *classifiers)
     ranked = rank_source_weights(
-        classifiers, validation_set, robustness.source_weights, robustness.seed
+        classifiers, validation_set, robustness.source_weights, robustness.seed, model
     )
     if not ranked:
-        names = ", ".join(classifier.spec.architecture for classifier in classifiers)
-        logger.info("%s: no batch normalisation, so the methods adapting it are left out", names)
+        logger.info("%s: no batch normalisation, so the methods adapting it are left out", model)
     return {
         "source_weight": next(iter(ranked), None),
         "candidates": {str(weight): accuracy for weight, accuracy in ranked.items()},
@@ -52,10 +53,13 @@ def measure_on_validation(
     robustness: RobustnessConfig,
     compute: ComputeConfig,
     *classifiers: Classifier,
+    model: str,
 ) -> tuple[DataFrame, dict[str, float]]:
     """Measure every method on corrupted, and on clean, validation images."""
     _check_validation(validation_set, *classifiers)
-    return _measure("validation", validation_set, adaptation, robustness, compute, *classifiers)
+    return _measure(
+        model, "validation", validation_set, adaptation, robustness, compute, *classifiers
+    )
 
 
 def measure_on_test(
@@ -64,9 +68,10 @@ def measure_on_test(
     robustness: RobustnessConfig,
     compute: ComputeConfig,
     *classifiers: Classifier,
+    model: str,
 ) -> tuple[DataFrame, dict[str, float]]:
     """Measure every method on corrupted, and on clean, test images."""
-    return _measure("test", test_set, adaptation, robustness, compute, *classifiers)
+    return _measure(model, "test", test_set, adaptation, robustness, compute, *classifiers)
 
 
 def summarize(
@@ -75,6 +80,7 @@ def summarize(
     test: DataFrame,
     test_clean: dict[str, float],
     adaptation: dict[str, Any],
+    model: str,
 ) -> tuple[DataFrame, dict[str, Any]]:
     """Put both sets' rows into one table, and sum up every method on each."""
     import pandas as pd
@@ -94,7 +100,8 @@ def summarize(
     }
     for method, summary in methods.items():
         logger.info(
-            "%s: %.1f %% of corrupted test images, %.1f %% of clean ones",
+            "%s, %s: %.1f %% of corrupted test images, %.1f %% of clean ones",
+            model,
             method,
             100 * summary["test"]["mean_corruption_accuracy"],
             100 * summary["test"]["clean_accuracy"],
@@ -108,13 +115,12 @@ def summarize(
     }
 
 
-def draw_heat_map(table: DataFrame, *classifiers: Classifier) -> Figure:
+def draw_heat_map(table: DataFrame, model: str) -> Figure:
     """Draw every method's accuracy on corrupted test images."""
     from cifar100_transfer.evaluation import figures
 
-    names = ", ".join(classifier.spec.architecture for classifier in classifiers)
     return figures.robustness_heat_map(
-        table[table["set"] == "test"], title=f"Accuracy on corrupted images: {names}"
+        table[table["set"] == "test"], title=f"Accuracy on corrupted images: {model}"
     )
 
 
@@ -133,6 +139,7 @@ def draw_corruption_grid(test_set: ImageSet, robustness: RobustnessConfig) -> Fi
 
 
 def _measure(
+    model: str,
     set_name: str,
     images: ImageSet,
     adaptation: dict[str, Any],
@@ -149,7 +156,8 @@ def _measure(
     images = _prepare(images, robustness, compute, *classifiers)
     predictors = predictors_of(classifiers, robustness.methods, adaptation["source_weight"])
     clean = measure_accuracy(predictors, images)
-    return measure_robustness(predictors, images, set_name, robustness.seed), clean
+    table = measure_robustness(predictors, images, set_name, robustness.seed, model=model)
+    return table, clean
 
 
 def _check_validation(validation_set: ImageSet, *classifiers: Classifier) -> None:

@@ -1,7 +1,9 @@
 """The robustness template."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial, update_wrapper
+from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
@@ -27,7 +29,7 @@ def create_pipeline(model: str, members: Sequence[str] = ()) -> Pipeline:
         # Kedro advises against reading from another namespace; an ensemble does just that.
         warnings.filterwarnings("ignore", message="One or more dataset names contain '.'")
         return Pipeline(
-            _template(list(classifiers) or ["classifier"]),
+            _template(model, list(classifiers) or ["classifier"]),
             namespace=model,
             inputs={"validation_set": "validation_set", "test_set": "test_set", **classifiers},
             parameters={"params:robustness", "params:compute"},
@@ -49,30 +51,34 @@ def create_corruption_grid() -> Pipeline:
     )
 
 
-def _template(classifiers: list[str]) -> Pipeline:
+def _template(model: str, classifiers: list[str]) -> Pipeline:
+    def told(function: Callable[..., Any]) -> Callable[..., Any]:
+        # Named like the function, which is what Kedro shows.
+        return update_wrapper(partial(function, model=model), function)
+
     settings = ["params:robustness", "params:compute", *classifiers]
     return Pipeline(
         [
             Node(
-                choose_adaptation,
+                told(choose_adaptation),
                 inputs=["validation_set", *settings],
                 outputs="adaptation",
                 name="choose_adaptation",
             ),
             Node(
-                measure_on_validation,
+                told(measure_on_validation),
                 inputs=["validation_set", "adaptation", *settings],
                 outputs=["validation_robustness", "validation_clean_accuracy"],
                 name="measure_on_validation",
             ),
             Node(
-                measure_on_test,
+                told(measure_on_test),
                 inputs=["test_set", "adaptation", *settings],
                 outputs=["test_robustness", "test_clean_accuracy"],
                 name="measure_on_test",
             ),
             Node(
-                summarize,
+                told(summarize),
                 inputs=[
                     *("validation_robustness", "validation_clean_accuracy"),
                     *("test_robustness", "test_clean_accuracy", "adaptation"),
@@ -81,8 +87,8 @@ def _template(classifiers: list[str]) -> Pipeline:
                 name="summarize_robustness",
             ),
             Node(
-                draw_heat_map,
-                inputs=["robustness", *classifiers],
+                told(draw_heat_map),
+                inputs="robustness",
                 outputs="robustness_heat_map",
                 name="draw_robustness_heat_map",
             ),

@@ -99,8 +99,8 @@ def _naming_validation(classifier: Classifier, validation_set: ImageSet) -> Clas
     return classifier
 
 
-def draw_learning_curves(history: DataFrame, summary: dict[str, Any]) -> Figure:
+def draw_learning_curves(model: str, history: DataFrame) -> Figure:
     """Draw training and validation loss and accuracy over the epochs."""
     from cifar100_transfer.evaluation import figures
 
-    return figures.learning_curves(history, title=f"Learning curves: {summary['architecture']}")
+    return figures.learning_curves(history, title=f"Learning curves: {model}")
