@@ -66,6 +66,11 @@ def test_the_shipped_shape_of_parameters_is_accepted() -> None:
     check(VALUES)
 
 
+@pytest.mark.parametrize("name", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:15"])
+def test_devices_are_accepted(name: str) -> None:
+    check(changed("compute.device", name))
+
+
 @pytest.mark.parametrize("name", ["raw_data", "weights"])
 def test_parameters_that_only_the_catalog_reads_are_known(name: str) -> None:
     check(changed(name, "/somewhere"))
@@ -96,7 +101,10 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_ones(
         ("simple_cnn.training.epochs", 0, "simple_cnn.training.epochs=0: input should be greater"),
         ("simple_cnn.training.epochs", "many", "simple_cnn.training.epochs='many': input should"),
         ("split.validation_share", 1.5, "split.validation_share=1.5"),
-        ("compute.device", "gpu", "compute.device='gpu'"),
+        *(
+            ("compute.device", name, f"compute.device={name!r}: use auto, cpu, mps, cuda or cuda:N")
+            for name in ("gpu", "cuda:", "cuda:-1", "cuda:0 ", "")
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_place_name_value_and_rule(

@@ -4,6 +4,7 @@ Kedro builds these models from `conf/*/parameters_*.yml` before any node runs; a
 them by hand. Unknown names are refused, so a misspelt parameter can't be silently ignored.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -62,8 +63,8 @@ class ComputeConfig(Settings):
 
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-        description="`auto` takes a CUDA GPU, else Apple's MPS, else the CPU.",
+        description="`cpu`, `mps`, `cuda` or `cuda:N`; `auto` takes a CUDA GPU, else Apple's MPS, "
+        "else the CPU.",
     )
     devices: int = Field(
         1,
@@ -85,6 +86,13 @@ class ComputeConfig(Settings):
         description="On one CUDA GPU, record the passes of a step and replay them: the same "
         "results, and quicker where the network is small.",
     )
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, name: str) -> str:
+        if not re.fullmatch("auto|cpu|mps|cuda(:[0-9]+)?", name):
+            raise PydanticCustomError("device", "Use auto, cpu, mps, cuda or cuda:N")
+        return name
 
 
 class ModelConfig(Settings):
