@@ -63,6 +63,25 @@ def test_images_of_another_size_are_brought_to_that_of_training(classifier: Clas
     assert classifier.preprocess(torch.rand(2, 3, 30, 30)).shape == (2, 3, 10, 8)
 
 
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (
+            torch.zeros(2, 10, 8, 3),
+            r"uint8 or floating point \[N, 3, H, W\], got float32 \[2, 10, 8, 3",
+        ),
+        (torch.zeros(3, 10, 8), r"got float32 \[3, 10, 8\]"),
+        (torch.zeros(2, 1, 10, 8), r"got float32 \[2, 1, 10, 8\]"),
+        (torch.zeros(2, 3, 10, 8, dtype=torch.int64), r"got int64 \[2, 3, 10, 8\]"),
+    ],
+)
+def test_what_are_no_images_is_refused(
+    classifier: Classifier, images: torch.Tensor, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        classifier(images)
+
+
 def test_a_stored_classifier_gives_the_same_logits(
     tmp_path: Path, classifier: Classifier, images: torch.Tensor
 ) -> None:

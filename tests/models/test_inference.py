@@ -44,6 +44,6 @@ def test_the_mode_is_put_back(classifier: Classifier, training: bool) -> None:
 
 def test_the_mode_is_put_back_after_an_error(classifier: Classifier) -> None:
     classifier.train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="images are"):
         predict_logits(classifier, torch.zeros(4, 5, 8, 8))
     assert classifier.training

@@ -108,11 +108,15 @@ class Classifier(nn.Module):
 
         Returns:
             Logits [N, classes].
+
+        Raises:
+            ValueError: other images by shape or data type. Values are not looked at.
         """
         return self.network(self.preprocess(images, size))
 
     def preprocess(self, images: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
         """Return what the network sees: resized and normalised images [N, 3, H', W']."""
+        _check_images(images)
         size = size or self.network_size
         values = images.to(self.mean.dtype)
         # Scaling belongs to the bytes, not to the statistics: floats are in [0, 1] already.
@@ -121,6 +125,14 @@ class Classifier(nn.Module):
             values = nn.functional.interpolate(values, size=size, mode="bilinear", antialias=True)
         normalized = (values - self.mean * scale) / (self.std * scale)
         return normalized.contiguous(memory_format=memory_format(self.spec.architecture))
+
+
+def _check_images(images: torch.Tensor) -> None:
+    """Refuse another shape or data type; to look at values would be to wait for a GPU."""
+    kind, shape = images.dtype, images.shape
+    if len(shape) != 4 or shape[1] != 3 or not (kind.is_floating_point or kind == torch.uint8):
+        found = f"{str(kind).removeprefix('torch.')} {list(shape)}"
+        raise ValueError(f"images are uint8 or floating point [N, 3, H, W], got {found}")
 
 
 def save_classifier(classifier: Classifier, path: Path) -> None:
