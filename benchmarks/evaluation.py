@@ -71,7 +71,6 @@ def _evidence(classifier: Classifier, images: ImageSet) -> dict[str, float]:
     """Time every table and figure that the evaluation makes of the predictions."""
     predictions = predict(classifier, images)
     summary = {
-        "architecture": classifier.spec.architecture,
         "validation_images": len(images),
         **dict.fromkeys(("train_accuracy", "train_loss"), 0.0),
         **dict.fromkeys(("validation_accuracy", "validation_loss"), 0.0),
@@ -84,19 +83,24 @@ def _evidence(classifier: Classifier, images: ImageSet) -> dict[str, float]:
         "per_class": lambda: nodes.tabulate_classes(predictions),
         "confused_pairs": lambda: nodes.list_confused_pairs(predictions),
     }
+    model = classifier.spec.architecture
     drawings: dict[str, Callable[[], object]] = {
-        "confusion_matrix": lambda: nodes.draw_confusion_matrix(predictions, summary),
-        "coarse_confusion_matrix": lambda: nodes.draw_coarse_confusion_matrix(predictions, summary),
+        "confusion_matrix": lambda: nodes.draw_confusion_matrix(predictions, model=model),
+        "coarse_confusion_matrix": lambda: nodes.draw_coarse_confusion_matrix(
+            predictions, model=model
+        ),
         "reliability_diagram": lambda: nodes.draw_reliability_diagram(
-            predictions, calibration, summary
+            predictions, calibration, model=model
         ),
-        "per_class_accuracy": lambda: nodes.draw_per_class_accuracy(predictions, summary),
+        "per_class_accuracy": lambda: nodes.draw_per_class_accuracy(predictions, model=model),
         "confused_pairs_figure": lambda: nodes.draw_confused_pairs(
-            pairs, predictions, images, summary
+            pairs, predictions, images, model=model
         ),
-        "confident_mistakes": lambda: nodes.draw_confident_mistakes(predictions, images, summary),
+        "confident_mistakes": lambda: nodes.draw_confident_mistakes(
+            predictions, images, model=model
+        ),
         "class_activation": lambda: nodes.draw_class_activation(
-            classifier, predictions, images, summary
+            classifier, predictions, images, model=model
         ),
     }
     with TemporaryDirectory() as folder:

@@ -27,7 +27,8 @@ def store_json(path: Path, version: str, values: dict[str, Any]) -> None:
 
 def store(folder: Path, version: str, accuracy: float) -> None:
     store_json(folder / "metrics.json", version, {"test_accuracy": accuracy})
-    store_json(folder / "training_summary.json", version, {"epochs": version})
+    summary = {"epochs": version, "classifier": f"of {version}"}
+    store_json(folder / "training_summary.json", version, summary)
     history = TableDataset(filepath=str(folder / "history.csv"), version=Version(None, version))
     history.save(pd.DataFrame({"epoch": [1, 2]}))
 
@@ -84,13 +85,17 @@ def test_a_model_judged_anew_keeps_its_training_and_its_predictions(tmp_path: Pa
         assert torch.equal(result["predictions"]().logits, torch.eye(2))
 
 
-def test_what_later_runs_add_belongs_to_the_run_before_them(tmp_path: Path) -> None:
+def test_what_later_runs_add_belongs_to_the_classifier_they_judged(tmp_path: Path) -> None:
     for day in ("01", "03", "05"):
         store(tmp_path / REPORTING / "a", f"2024-01-{day}", 0.1)
-    for day in ("02", "05", "06"):
-        store_json(
-            tmp_path / REPORTING / "a" / "robustness_summary.json", f"2024-01-{day}", {"day": day}
-        )
+    judged = {"02": ["01"], "05": ["05"], "06": ["01"], "07": ["03", "05"]}
+    summaries = {
+        day: {"day": day, "classifiers": [f"of 2024-01-{run}" for run in runs]}
+        for day, runs in judged.items()
+    }
+    for day, summary in summaries.items():
+        path = tmp_path / REPORTING / "a" / "robustness_summary.json"
+        store_json(path, f"2024-01-{day}", summary)
         heat_map = tmp_path / REPORTING / "a" / "robustness_heat_map.png"
         FigureDataset(filepath=str(heat_map), version=Version(None, f"2024-01-{day}")).save(
             day.encode()
@@ -99,9 +104,9 @@ def test_what_later_runs_add_belongs_to_the_run_before_them(tmp_path: Path) -> N
 
     results = results_in(tmp_path)
 
-    assert [r["robustness"] for r in results] == [{"day": "02"}, None, {"day": "06"}]
+    assert [r["robustness"] for r in results] == [summaries["06"], None, summaries["05"]]
     shown = [r["pictures"].get("robustness_heat_map") for r in results]
-    assert [path and path.read_bytes() for path in shown] == [b"02", None, b"06"]
+    assert [path and path.read_bytes() for path in shown] == [b"06", None, b"05"]
     assert results[0]["search"] == {"study": "s"}
 
 

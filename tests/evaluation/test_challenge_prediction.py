@@ -18,13 +18,12 @@ from cifar100_transfer.evaluation import challenge
 from cifar100_transfer.evaluation.challenge import (
     ChallengePredictions,
     challenge_accuracy,
-    classifier_digest,
     discard_parts,
     predict_challenge,
     summarize,
     suspicions,
 )
-from cifar100_transfer.models import Classifier, ClassifierSpec
+from cifar100_transfer.models import Classifier, ClassifierSpec, classifier_digest
 from tests.challenge_files import write_random_challenge
 
 N = 4

@@ -51,6 +51,8 @@ def test_one_model_is_judged_on_both_sets(
         (part, method): 95 for part in ("validation", "test") for method in methods
     }
     summary = json.loads(newest(reporting / "resnet50", "robustness_summary.json").read_text())
+    training = json.loads(newest(reporting / "resnet50", "training_summary.json").read_text())
+    assert summary["classifiers"] == [training["classifier"]], "which the comparison pairs them by"
     candidates = summary["adaptation"]["candidates"]
     chosen = summary["adaptation"]["source_weight"]
     assert set(candidates) == {"0.0", "0.5"}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cifar100_transfer.data import Predictions
 
 _PREDICTIONS = "predictions.safetensors"
+_ROBUSTNESS = "robustness_summary.json"
 _ADDED_LATER = {"robustness_heat_map.png"}
 _LAST = "9999"  # after every version, which start with the year
 
@@ -56,7 +57,7 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
 
         A run is one that stored metrics. Beside them stand the newest artifacts that were there
         by then: a model may be judged anew without being trained anew. `robustness`, which a later
-        run adds, is the newest from before the model's next run, `search` the newest of all.
+        run adds, is the newest that judged the very classifier, `search` the newest of all.
         `predictions` are loaded when called.
         """
         manifests = RunManifestsDataset(filepath=str(self._folder / "runs")).load()
@@ -69,7 +70,7 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
     def _of_model(self, folder: Path, manifests: dict[str, dict[str, Any]]) -> list[ModelResults]:
         runs = sorted(path.parent.name for path in folder.glob("metrics.json/*/metrics.json"))
         found = []
-        for run, following in zip(runs, [*runs[1:], None], strict=False):
+        for run in runs:
             summary = _newest(folder / "training_summary.json", run)
             history = _newest(folder / "history.csv", run)
             if not summary or not history:
@@ -77,17 +78,18 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
             predictions = _newest(self._predictions / folder.name / _PREDICTIONS, run)
             names = {path.name for path in folder.glob("*.png")}
             pictures = {name: _newest(folder / name, run) for name in sorted(names)}
+            judged = _judgement(folder, _numbers(summary))
             for name in names & _ADDED_LATER:
-                pictures[name] = _between(folder / name, run, following)
+                pictures[name] = _of_run(folder / name, judged)
             found.append(
                 ModelResults(
                     model=folder.name,
                     run=run,
-                    newest=following is None,
+                    newest=run == runs[-1],
                     metrics=_numbers(folder / "metrics.json" / run / "metrics.json"),
                     summary=_numbers(summary),
                     history=TableDataset(filepath=str(history)).load(),
-                    robustness=_read(_between(folder / "robustness_summary.json", run, following)),
+                    robustness=_read(_of_run(folder / _ROBUSTNESS, judged)),
                     search=_read(_newest(folder / "search_summary.json", _LAST)),
                     manifest=manifests.get(run),
                     pictures={
@@ -112,13 +114,20 @@ def _newest(path: Path, until: str) -> Path | None:
     return max(versions, default=None)
 
 
-def _between(path: Path, run: str, following: str | None) -> Path | None:
-    """Return the newest version of a file that is at least `run` and before the `following` one."""
-    newest = _newest(path, _LAST)
-    if following:
-        earlier = [file for file in path.glob(f"*/{path.name}") if file.parent.name < following]
-        newest = max(earlier, default=None)
-    return newest if newest and newest.parent.name >= run else None
+def _of_run(path: Path, run: str | None) -> Path | None:
+    """Return the very version of a file that a run stored, if there is one."""
+    file = path / (run or "") / path.name
+    return file if run and file.is_file() else None
+
+
+def _judgement(folder: Path, summary: dict[str, Any]) -> str | None:
+    """Return the newest run that judged a training's classifier on corrupted images."""
+    judged = [
+        path.parent.name
+        for path in folder.glob(f"{_ROBUSTNESS}/*/{_ROBUSTNESS}")
+        if _numbers(path).get("classifiers") == [summary.get("classifier")]
+    ]
+    return max(judged, default=None)
 
 
 def _read(path: Path | None) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from cifar100_transfer.data.challenge import (
 )
 from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import Classifier, predict_logits
-from cifar100_transfer.sealed import content_digest, pack, unpack
+from cifar100_transfer.models import Classifier, classifier_digest, predict_logits
+from cifar100_transfer.sealed import pack, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -120,11 +120,6 @@ def predict_challenge(
         confidence=np.stack([part.confidence for part in done]).reshape(shape),
         seconds=tuple(part.seconds for part in done),
     )
-
-
-def classifier_digest(classifier: Classifier) -> str:
-    """Return a SHA-256 of all that decides what a classifier says: specification and weights."""
-    return content_digest(classifier.state_dict(), asdict(classifier.spec))
 
 
 def _predict_file(

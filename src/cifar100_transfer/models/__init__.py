@@ -18,7 +18,13 @@ if TYPE_CHECKING:
         load_backbone,
         zero_init_residual,
     )
-    from .classifier import Classifier, ClassifierSpec, load_classifier, save_classifier
+    from .classifier import (
+        Classifier,
+        ClassifierSpec,
+        classifier_digest,
+        load_classifier,
+        save_classifier,
+    )
     from .cost import count_flops
     from .device import choose_device, choose_precision, is_out_of_memory
     from .express import ExpressCNN
@@ -37,6 +43,7 @@ _HOMES = {
     "zero_init_residual": "backbones",
     "Classifier": "classifier",
     "ClassifierSpec": "classifier",
+    "classifier_digest": "classifier",
     "load_classifier": "classifier",
     "save_classifier": "classifier",
     "choose_device": "device",
@@ -59,6 +66,7 @@ __all__ = [
     "check_backbone",
     "choose_device",
     "choose_precision",
+    "classifier_digest",
     "count_flops",
     "head_name",
     "is_out_of_memory",

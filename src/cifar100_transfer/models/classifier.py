@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.sealed import pack, unpack
+from cifar100_transfer.sealed import content_digest, pack, unpack
 from cifar100_transfer.storage import atomic_path
 
 from .backbones import build_network, load_current_state, memory_format
@@ -133,6 +133,11 @@ def _check_images(images: torch.Tensor) -> None:
     if len(shape) != 4 or shape[1] != 3 or not (kind.is_floating_point or kind == torch.uint8):
         found = f"{str(kind).removeprefix('torch.')} {list(shape)}"
         raise ValueError(f"images are uint8 or floating point [N, 3, H, W], got {found}")
+
+
+def classifier_digest(classifier: Classifier) -> str:
+    """Return a SHA-256 of all that decides what a classifier says: specification and weights."""
+    return content_digest(classifier.state_dict(), asdict(classifier.spec))
 
 
 def save_classifier(classifier: Classifier, path: Path) -> None:

@@ -92,60 +92,58 @@ def list_confused_pairs(predictions: Predictions) -> DataFrame:
     return most_confused_pairs(predictions, _CONFUSED_PAIRS)
 
 
-def draw_confusion_matrix(predictions: Predictions, summary: dict[str, Any]) -> Figure:
+def draw_confusion_matrix(predictions: Predictions, *, model: str) -> Figure:
     """Draw which classes are taken for which."""
     from cifar100_transfer.evaluation import figures
 
-    return figures.confusion_matrix(predictions, _title("Test set confusion", summary))
+    return figures.confusion_matrix(predictions, f"Test set confusion: {model}")
 
 
-def draw_coarse_confusion_matrix(predictions: Predictions, summary: dict[str, Any]) -> Figure:
+def draw_coarse_confusion_matrix(predictions: Predictions, *, model: str) -> Figure:
     """Draw which coarse classes are taken for which, in percent."""
     from cifar100_transfer.evaluation import figures
 
-    return figures.coarse_confusion_matrix(predictions, _title("Coarse confusion", summary))
+    return figures.coarse_confusion_matrix(predictions, f"Coarse confusion: {model}")
 
 
 def draw_reliability_diagram(
-    predictions: Predictions, calibration: dict[str, float], summary: dict[str, Any]
+    predictions: Predictions, calibration: dict[str, float], *, model: str
 ) -> Figure:
     """Draw how far confidence can be believed, before and after temperature scaling."""
     from cifar100_transfer.evaluation import figures
 
     return figures.reliability_diagram(
-        predictions, _title("Reliability", summary), calibration["temperature"]
+        predictions, f"Reliability: {model}", calibration["temperature"]
     )
 
 
-def draw_per_class_accuracy(predictions: Predictions, summary: dict[str, Any]) -> Figure:
+def draw_per_class_accuracy(predictions: Predictions, *, model: str) -> Figure:
     """Draw the accuracy on every class."""
     from cifar100_transfer.evaluation import figures
 
-    return figures.per_class_accuracy(predictions, _title("Accuracy by class", summary))
+    return figures.per_class_accuracy(predictions, f"Accuracy by class: {model}")
 
 
 def draw_confused_pairs(
-    pairs: DataFrame, predictions: Predictions, test_set: ImageSet, summary: dict[str, Any]
+    pairs: DataFrame, predictions: Predictions, test_set: ImageSet, *, model: str
 ) -> Figure:
     """Draw images of the most frequent mistakes."""
     from cifar100_transfer.evaluation import figures
 
-    title = _title("Most confused pairs", summary)
+    title = f"Most confused pairs: {model}"
     return figures.confused_pairs(pairs, predictions, test_set.images, title)
 
 
-def draw_confident_mistakes(
-    predictions: Predictions, test_set: ImageSet, summary: dict[str, Any]
-) -> Figure:
+def draw_confident_mistakes(predictions: Predictions, test_set: ImageSet, *, model: str) -> Figure:
     """Draw the mistakes of which the classifier was surest."""
     from cifar100_transfer.evaluation import figures
 
-    title = _title("Most confident mistakes", summary)
+    title = f"Most confident mistakes: {model}"
     return figures.confident_mistakes(predictions, test_set.images, title)
 
 
 def draw_class_activation(
-    classifier: Classifier, predictions: Predictions, test_set: ImageSet, summary: dict[str, Any]
+    classifier: Classifier, predictions: Predictions, test_set: ImageSet, *, model: str
 ) -> Figure:
     """Draw where the evidence for the predicted class lies, on a handful of images."""
     from cifar100_transfer.evaluation import figures
@@ -153,22 +151,19 @@ def draw_class_activation(
 
     chosen = surest_examples(predictions, _ACTIVATION_IMAGES)
     heat = grad_cam(classifier, test_set.images[chosen], predictions.predicted[chosen])
-    title = _title("What speaks for the predicted class", summary)
+    title = f"What speaks for the predicted class: {model}"
     return figures.class_activation(predictions, test_set.images, chosen, heat, title)
 
 
 def write_model_card(
-    model: str,
     classifier: Classifier,
     metrics: dict[str, float],
     summary: dict[str, Any],
     per_class: DataFrame,
+    *,
+    model: str,
 ) -> str:
     """Write down what the classifier is and what it can do."""
     from cifar100_transfer.evaluation.report import render_model_card
 
     return render_model_card(model, asdict(classifier.spec), metrics, summary, per_class)
-
-
-def _title(subject: str, summary: dict[str, Any]) -> str:
-    return f"{subject}: {summary['architecture']}"

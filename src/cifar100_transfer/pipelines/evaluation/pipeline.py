@@ -1,10 +1,11 @@
 """The evaluation template."""
 
 from collections.abc import Callable
-from functools import partial, update_wrapper
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
+
+from cifar100_transfer.pipelines.binding import told
 
 from .nodes import (
     compute_metrics,
@@ -27,7 +28,7 @@ from .nodes import (
 def create_pipeline(model: str) -> Pipeline:
     """Return the evaluation of one model, under its namespace."""
     return Pipeline(
-        _numbers() + _figures() + _card(model),
+        _numbers() + _figures(model) + _card(model),
         namespace=model,
         inputs={"test_set", "validation_set"},
         parameters={"params:compute"},
@@ -78,7 +79,7 @@ def _numbers() -> Pipeline:
     )
 
 
-def _figures() -> Pipeline:
+def _figures(model: str) -> Pipeline:
     drawings: dict[str, tuple[Callable[..., Any], list[str]]] = {
         "confusion_matrix": (draw_confusion_matrix, ["predictions"]),
         "coarse_confusion_matrix": (draw_coarse_confusion_matrix, ["predictions"]),
@@ -94,8 +95,8 @@ def _figures() -> Pipeline:
     return Pipeline(
         [
             Node(
-                draw,
-                inputs=[*inputs, "training_summary"],
+                told(draw, model=model),
+                inputs=inputs,
                 outputs=figure,
                 name=f"draw_{figure.removesuffix('_figure')}",
             )
@@ -106,12 +107,10 @@ def _figures() -> Pipeline:
 
 
 def _card(model: str) -> Pipeline:
-    # Named like the function, which is what Kedro shows.
-    write = update_wrapper(partial(write_model_card, model), write_model_card)
     return Pipeline(
         [
             Node(
-                write,
+                told(write_model_card, model=model),
                 inputs=["classifier", "metrics", "training_summary", "per_class"],
                 outputs="model_card",
                 name="write_model_card",

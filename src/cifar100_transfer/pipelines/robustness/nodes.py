@@ -80,12 +80,17 @@ def summarize(
     test: DataFrame,
     test_clean: dict[str, float],
     adaptation: dict[str, Any],
+    *classifiers: Classifier,
     model: str,
 ) -> tuple[DataFrame, dict[str, Any]]:
-    """Put both sets' rows into one table, and sum up every method on each."""
+    """Put both sets' rows into one table, and sum up every method on each.
+
+    The summary says which `classifiers` were judged, by their digests.
+    """
     import pandas as pd
 
     from cifar100_transfer.evaluation.robustness import ADAPTING, summarize_robustness
+    from cifar100_transfer.models import classifier_digest
 
     parts = (("validation", validation, validation_clean), ("test", test, test_clean))
     methods: dict[str, dict[str, Any]] = {
@@ -108,6 +113,7 @@ def summarize(
         )
     table = pd.concat([validation, test], ignore_index=True)
     return table, {
+        "classifiers": [classifier_digest(classifier) for classifier in classifiers],
         "validation_images": int(validation["images"].iloc[0]),
         "test_images": int(test["images"].iloc[0]),
         "adaptation": adaptation,

@@ -1,11 +1,11 @@
 """The robustness template."""
 
 import warnings
-from collections.abc import Callable, Sequence
-from functools import partial, update_wrapper
-from typing import Any
+from collections.abc import Sequence
 
 from kedro.pipeline import Node, Pipeline
+
+from cifar100_transfer.pipelines.binding import told
 
 from .nodes import (
     choose_adaptation,
@@ -52,42 +52,39 @@ def create_corruption_grid() -> Pipeline:
 
 
 def _template(model: str, classifiers: list[str]) -> Pipeline:
-    def told(function: Callable[..., Any]) -> Callable[..., Any]:
-        # Named like the function, which is what Kedro shows.
-        return update_wrapper(partial(function, model=model), function)
-
     settings = ["params:robustness", "params:compute", *classifiers]
     return Pipeline(
         [
             Node(
-                told(choose_adaptation),
+                told(choose_adaptation, model=model),
                 inputs=["validation_set", *settings],
                 outputs="adaptation",
                 name="choose_adaptation",
             ),
             Node(
-                told(measure_on_validation),
+                told(measure_on_validation, model=model),
                 inputs=["validation_set", "adaptation", *settings],
                 outputs=["validation_robustness", "validation_clean_accuracy"],
                 name="measure_on_validation",
             ),
             Node(
-                told(measure_on_test),
+                told(measure_on_test, model=model),
                 inputs=["test_set", "adaptation", *settings],
                 outputs=["test_robustness", "test_clean_accuracy"],
                 name="measure_on_test",
             ),
             Node(
-                told(summarize),
+                told(summarize, model=model),
                 inputs=[
                     *("validation_robustness", "validation_clean_accuracy"),
                     *("test_robustness", "test_clean_accuracy", "adaptation"),
+                    *classifiers,
                 ],
                 outputs=["robustness", "robustness_summary"],
                 name="summarize_robustness",
             ),
             Node(
-                told(draw_heat_map),
+                told(draw_heat_map, model=model),
                 inputs="robustness",
                 outputs="robustness_heat_map",
                 name="draw_robustness_heat_map",

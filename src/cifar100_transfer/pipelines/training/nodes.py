@@ -32,7 +32,7 @@ def train_classifier(
     """
     import pandas as pd
 
-    from cifar100_transfer.models import count_flops
+    from cifar100_transfer.models import classifier_digest, count_flops
     from cifar100_transfer.tracking import epoch_listener
     from cifar100_transfer.training import (
         Compute,
@@ -81,6 +81,7 @@ def train_classifier(
     history = pd.DataFrame([asdict(record) for record in result.history])
     summary = {
         **result.summary(),
+        "classifier": classifier_digest(trained),
         "flops": count_flops(trained.spec),
         "device": str(where.device),
         "train_images": len(train_set),
@@ -99,7 +100,7 @@ def _naming_validation(classifier: Classifier, validation_set: ImageSet) -> Clas
     return classifier
 
 
-def draw_learning_curves(model: str, history: DataFrame) -> Figure:
+def draw_learning_curves(history: DataFrame, *, model: str) -> Figure:
     """Draw training and validation loss and accuracy over the epochs."""
     from cifar100_transfer.evaluation import figures
 

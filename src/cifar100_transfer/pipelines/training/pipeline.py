@@ -1,8 +1,8 @@
 """The training template."""
 
-from functools import partial, update_wrapper
-
 from kedro.pipeline import Node, Pipeline
+
+from cifar100_transfer.pipelines.binding import told
 
 from .nodes import draw_learning_curves, train_classifier
 
@@ -22,8 +22,6 @@ def create_pipeline(model: str, pretrained: bool = False) -> Pipeline:
         *("params:model", "params:training", "params:compute"),
         "resume_folder",
     ]
-    # Named like the function, which is what Kedro shows.
-    draw = update_wrapper(partial(draw_learning_curves, model), draw_learning_curves)
     template = Pipeline(
         [
             Node(
@@ -33,7 +31,7 @@ def create_pipeline(model: str, pretrained: bool = False) -> Pipeline:
                 name="train_classifier",
             ),
             Node(
-                draw,
+                told(draw_learning_curves, model=model),
                 inputs="history",
                 outputs="learning_curves",
                 name="draw_learning_curves",

@@ -1,10 +1,8 @@
 """The tuning templates."""
 
-from collections.abc import Callable
-from functools import partial, update_wrapper
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
+
+from cifar100_transfer.pipelines.binding import told
 
 from .nodes import (
     ablate_recipe,
@@ -32,7 +30,7 @@ def create_search(model: str, pretrained: bool = False) -> Pipeline:
     evidence = ["search_trials", "search_summary"]
     nodes = [
         Node(
-            _of(model, search_recipe),
+            told(search_recipe, model_name=model),
             inputs=_inputs("search", pretrained),
             outputs=["search_trials", "best_recipe", "search_summary"],
             name="search_recipe",
@@ -65,7 +63,7 @@ def create_ablation(model: str, pretrained: bool = False) -> Pipeline:
     """
     nodes = [
         Node(
-            _of(model, ablate_recipe),
+            told(ablate_recipe, model_name=model),
             inputs=_inputs("ablation", pretrained),
             outputs=["ablation_trials", "ablation_table", "ablation_summary"],
             name="ablate_recipe",
@@ -102,12 +100,6 @@ def create_screening() -> Pipeline:
         ],
         tags="screening",
     )
-
-
-def _of(model: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    # Named like the function, which is what Kedro shows. It also reads the types of the inputs off
-    # the function, one after the other: the name must not be the first.
-    return update_wrapper(partial(function, model_name=model), function)
 
 
 def _inputs(kind: str, pretrained: bool) -> list[str]:
