@@ -166,7 +166,7 @@ class PreflightHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Catalog
     ) -> None:
-        """Check clock, device and architectures, then make inputs another pipeline makes."""
+        """Check clock, device, architectures and weights, and make inputs that are absent."""
         try:
             _check_clock(pipeline, catalog, run_params["run_id"])
             _check_machine(pipeline, catalog)
