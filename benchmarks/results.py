@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from champion import read_recipe
-from kedro.framework.cli.project import run as kedro_run
 from machine import describe_machine, public_command, run_script
 from report_tables import fill, spread, throughput_table
 from trial_tables import ablation_table, grid_table, screening_table
@@ -45,14 +44,6 @@ ARTIFACTS = {
     "training_summary.json": "training",
     "history.csv": "history",
     "robustness_summary.json": "robustness",
-}
-# What runs are told apart by: options of `kedro run`, and their names in a manifest, which leaves
-# out what is empty.
-REQUEST = {
-    "env": "env",
-    "pipelines": "pipeline_names",
-    "namespaces": "namespaces",
-    "params": "runtime_params",
 }
 JUDGED = ("robustness", "views")
 """Runs of the pipeline `robustness`, by what follows NAME_: the usual methods, and six views."""
@@ -127,12 +118,14 @@ def run(name: str, arguments: list[str]) -> None:
     """Run `kedro run` and store what it made.
 
     Raises:
-        UserError: no run under data/ can be told to be this one.
+        UserError: the run left no manifest under data/.
     """
     before = _manifests()
     started = time.time()
     kedro = [str(Path(sys.executable).with_name("kedro")), "run", *arguments]
-    subprocess.run(kedro, cwd=ROOT, check=True)
+    with subprocess.Popen(kedro, cwd=ROOT) as process:
+        if code := process.wait():
+            raise subprocess.CalledProcessError(code, kedro)
     record = {
         "command": public_command(["kedro", "run", *arguments]),
         "date": time.strftime("%Y-%m-%d", time.gmtime(started)),
@@ -141,7 +134,7 @@ def run(name: str, arguments: list[str]) -> None:
             resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9, 3
         ),
         "machine": {**describe_machine(), "kedro": version("kedro")},
-        "models": _made_by(_find_run(arguments, _manifests() - before)),
+        "models": _made_by(_run_of(process.pid, _manifests() - before)),
     }
     RUNS.mkdir(parents=True, exist_ok=True)
     (RUNS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
@@ -152,24 +145,12 @@ def _manifests() -> set[Path]:
     return set((ROOT / "data").glob("**/08_reporting/runs/*.json"))
 
 
-def _find_run(arguments: list[str], manifests: Collection[Path]) -> str:
-    """Return the name of the run of a command, by the manifests that came while it ran."""
-    if len(manifests) > 1:  # others ran meanwhile
-        asked = kedro_run.make_context("run", list(arguments)).params
-        wanted = [_in_order(asked[name]) or None for name in REQUEST]
-        manifests = [file for file in manifests if _requested(file) == wanted]
-    if not manifests:
-        raise UserError("no manifest of this run came to data/: its results are not stored")
-    return min(file.stem for file in manifests)
-
-
-def _requested(manifest: Path) -> list[Any]:
-    command = _read(manifest)["command"]
-    return [_in_order(command.get(name)) for name in REQUEST.values()]
-
-
-def _in_order(value: Any) -> Any:
-    return sorted(value) if isinstance(value, list) else value  # Kedro shuffles pipelines
+def _run_of(process: int, manifests: Collection[Path]) -> str:
+    """Return the name of the run that a process has done; others may have run meanwhile."""
+    for file in manifests:
+        if _read(file)["process"] == process:
+            return file.stem
+    raise UserError("no manifest of this run came to data/: its results are not stored")
 
 
 def _made_by(run: str) -> dict[str, Any]:

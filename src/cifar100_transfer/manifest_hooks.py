@@ -1,6 +1,7 @@
 """What is written down about a run, and warnings where it re-uses what others made."""
 
 import logging
+import os
 import time
 from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -53,6 +54,7 @@ class ManifestHooks:
                 for key, value in run_params.items()
                 if value and key not in ("run_id", "project_path", "runner")
             },
+            "process": os.getpid(),
             "git": manifest.describe_code(Path(run_params["project_path"])),
             "parameters": manifest.describe_parameters(parameters),
             "packages": manifest.describe_packages(),

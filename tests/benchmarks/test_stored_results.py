@@ -30,12 +30,12 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def store_run(tmp_path: Path) -> Callable[[str, str, dict[str, Any]], None]:
+def store_run(tmp_path: Path) -> Callable[[str, str], None]:
     """Store a manifest and metrics as a run does."""
 
-    def store(version: str, model: str, command: dict[str, Any]) -> None:
+    def store(version: str, model: str) -> None:
         reports = tmp_path / "data" / "sample" / "08_reporting"
-        manifest = {"run": version, "status": "running", "command": command}
+        manifest = {"run": version, "status": "running", "process": 0}
         metrics = reports / model / "metrics.json" / version / "metrics.json"
         for file, content in (
             (reports / "runs" / f"{version}.json", manifest),
@@ -49,26 +49,19 @@ def store_run(tmp_path: Path) -> Callable[[str, str, dict[str, Any]], None]:
 
 def test_what_runs_beside_it_made_is_not_stored(
     results: ModuleType,
-    store_run: Callable[[str, str, dict[str, Any]], None],
+    store_run: Callable[[str, str], None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run_alone = subprocess.run
+    start_alone = subprocess.Popen
 
-    def run_beside_others(*arguments: object, **options: object) -> object:
-        longer = {"runtime_params": {"simple_cnn": {"training": {"epochs": 3}}}}
-        store_run("2020-01-02T00.00.00.000Z", "simple_cnn", asked | longer)
-        store_run("2020-01-03T00.00.00.000Z", "simple_cnn", asked | {"namespaces": ["simple_cnn"]})
-        store_run("2099-01-01T00.00.00.000Z", "express", {"pipeline_names": ["express"]})
-        return run_alone(*arguments, **options)
+    def start_beside_others(*arguments: Any, **options: Any) -> Any:
+        store_run("2020-01-02T00.00.00.000Z", "simple_cnn")
+        store_run("2099-01-01T00.00.00.000Z", "express")
+        return start_alone(*arguments, **options)
 
-    asked = {
-        "env": "sample",
-        "pipeline_names": ["simple_cnn"],
-        "runtime_params": {"simple_cnn": {"training": {"epochs": 2}}},
-    }
-    store_run("2020-01-01T00.00.00.000Z", "simple_cnn", asked)
-    monkeypatch.setattr(subprocess, "run", run_beside_others)
+    store_run("2020-01-01T00.00.00.000Z", "simple_cnn")
+    monkeypatch.setattr(subprocess, "Popen", start_beside_others)
     options = ["--pipelines=simple_cnn", "--env=sample", "--params=simple_cnn.training.epochs=2"]
     results.run("tiny", options)
     record = json.loads((tmp_path / "runs" / "tiny.json").read_text())
