@@ -63,6 +63,7 @@ def test_what_runs_beside_it_made_is_not_stored(
     store_run("2020-01-01T00.00.00.000Z", "simple_cnn")
     monkeypatch.setattr(subprocess, "Popen", start_beside_others)
     options = ["--pipelines=simple_cnn", "--env=sample", "--params=simple_cnn.training.epochs=2"]
+    options.append("--to-outputs=simple_cnn.metrics")  # no figures
     results.run("tiny", options)
     record = json.loads((tmp_path / "runs" / "tiny.json").read_text())
     assert list(record["models"]) == ["simple_cnn"]

@@ -90,7 +90,8 @@ def test_validation_images_of_another_split_are_refused(project: Path, run: Run)
         with pytest.raises(UserError, match=r"another split than .* \(simple_cnn\), .* ingestion"):
             run(**arguments)
     run("ingestion")
-    run("robustness", parameters=FEW, namespaces=["simple_cnn"])
+    judging = ["simple_cnn.measure_on_validation"]
+    run("robustness", parameters=FEW, namespaces=["simple_cnn"], to_nodes=judging)
 
 
 def test_choosing_never_sees_test_images() -> None:
