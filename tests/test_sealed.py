@@ -1,5 +1,6 @@
 """What is read is what was written, or it is not read."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from cifar100_transfer.sealed import pack, unpack
+from cifar100_transfer.sealed import pack, tensors_digest, unpack
 
 TENSORS = {"a": torch.arange(4.0), "b": torch.ones(2, 1, dtype=torch.bfloat16)}
 DESCRIPTION = {"name": "größer", "sizes": [1, 2.5], "nothing": None}
@@ -53,3 +54,12 @@ def test_whatever_was_changed_is_noticed(
     safetensors.torch.save_file(tensors, path, metadata={"key": sealed if text is None else text})
     with pytest.raises(ValueError, match=r"checksum does not fit|is a list|Expecting value"):
         unpack(path, "key")
+
+
+def test_digests_tell_values_and_their_order() -> None:
+    first, second = torch.arange(4), torch.ones(2, requires_grad=True)
+    expected = hashlib.sha256(first.numpy().tobytes() + second.detach().numpy().tobytes())
+    assert tensors_digest(first, second) == expected.hexdigest()[:16]
+    assert tensors_digest(second, first) != tensors_digest(first, second)
+    grid = torch.arange(6).view(2, 3)
+    assert tensors_digest(grid.T) == tensors_digest(grid.T.contiguous()) != tensors_digest(grid)

@@ -1,9 +1,8 @@
 """What happens around a run: parameters are checked, missing inputs made, errors made readable."""
 
-import difflib
 import errno
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -114,10 +113,9 @@ def _read_parameters(context: "KedroContext") -> tuple[Mapping[str, Any], Origin
 
 def _check_environment(context: "KedroContext") -> None:
     source = Path(context.config_loader.conf_source)
-    if context.env and source.is_dir() and not (source / context.env).is_dir():
-        found = sorted(path.name for path in source.iterdir() if path.is_dir())
-        choices = " or ".join(difflib.get_close_matches(context.env, found, n=3) or found)
-        raise UserError(f"--env: no folder of conf/ is called '{context.env}'; choose {choices}")
+    if context.env and source.is_dir():
+        found = [path.name for path in source.iterdir() if path.is_dir()]
+        selection_checks.check_name("--env", context.env, found, "folder of conf/")
 
 
 def _options() -> Mapping[str, Any]:
@@ -178,8 +176,8 @@ class PreflightHooks:
         self.prepared = []
         self._make_inputs(pipeline, catalog, run_params)
         parts = (pipeline, *(part for _, part in self.prepared))
-        inputs = {name for part in parts for name in part.inputs()}
-        if idle := without_takers(run_params.get("runtime_params") or {}, inputs):
+        given = run_params.get("runtime_params") or {}
+        if idle := without_takers(given, inputs_of(parts)):
             logger.warning("--params: %s: no node of this run takes it", ", ".join(idle))
         try:
             weights_checks.check_fit(pipeline, catalog)
@@ -211,6 +209,11 @@ class PreflightHooks:
         except Exception as error:
             ErrorHooks().on_pipeline_error(error)
             raise
+
+
+def inputs_of(parts: Iterable[Pipeline]) -> set[str]:
+    """Return the names of all that several pipelines, run one after the other, take."""
+    return {name for part in parts for name in part.inputs()}
 
 
 def _part_for(name: str, pipeline: Pipeline) -> Pipeline:

@@ -14,9 +14,8 @@ from kedro.pipeline.node import Node
 
 from cifar100_transfer import manifest
 from cifar100_transfer.config import ComputeConfig
-from cifar100_transfer.hooks import Catalog, ErrorHooks, PreflightHooks
+from cifar100_transfer.hooks import Catalog, ErrorHooks, PreflightHooks, inputs_of
 from cifar100_transfer.passwords import hide_passwords
-from cifar100_transfer.storage import file_digest
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class ManifestHooks:
         self._parts = [*(part for _, part in prepared), pipeline]
         parameters = {
             name.removeprefix("params:"): catalog.load(name)
-            for name in sorted(_inputs(self._parts))
+            for name in sorted(inputs_of(self._parts))
             if name.startswith("params:")
         }
         self._manifest = {
@@ -164,23 +163,12 @@ def _checksums(parts: Sequence[Pipeline], catalog: Catalog) -> dict[str, dict[st
     Image sets that were made count as inputs: every ingestion replaces them, and of pictures of
     one's own they are all that says which images a run had.
     """
-    names = _inputs(parts)
+    names = inputs_of(parts)
     names |= {name for part in parts for name in part.all_outputs() if _is_image_set(catalog, name)}
-    found = {}
-    for name in sorted(names):
-        dataset = catalog.get(name)
-        known: dict[str, str] = getattr(dataset, "checksums", dict)()
-        if known:
-            found[name] = known
-            continue
-        files = getattr(dataset, "files", list)
-        if present := [path for path in files() if path.is_file()]:
-            found[name] = {path.name: file_digest(path, "sha256") for path in present}
-    return found
-
-
-def _inputs(parts: Sequence[Pipeline]) -> set[str]:
-    return {name for part in parts for name in part.inputs()}
+    found: dict[str, dict[str, str]] = {
+        name: getattr(catalog.get(name), "checksums", dict)() for name in sorted(names)
+    }
+    return {name: sums for name, sums in found.items() if sums}
 
 
 def _is_image_set(catalog: Catalog, name: str) -> bool:

@@ -53,6 +53,14 @@ def unpack(path: Path, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any
     return tensors, description
 
 
+def tensors_digest(*tensors: torch.Tensor) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 over the bytes of some tensors."""
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        sha.update(tensor.detach().contiguous().cpu().numpy().data)
+    return sha.hexdigest()[:16]
+
+
 def content_digest(tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a description and of all tensors: names, types, shapes and bytes."""
     sha = hashlib.sha256(json.dumps(description, sort_keys=True).encode())

@@ -1,7 +1,7 @@
 """Whether the parts of the project that a command asks for are there."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from kedro.pipeline import Pipeline
@@ -24,7 +24,7 @@ def select(options: Mapping[str, Any], registered: Registry) -> list[Node]:
     """
     names = _given(options, "pipeline", "pipelines") or ["__default__"]
     for name in names:
-        _check("--pipelines", name, registered, "pipeline")
+        check_name("--pipelines", name, registered, "pipeline")
     chosen = [node for name in names for node in registered[name].nodes]
     nodes = {node.name for node in chosen}
     tags = {tag for node in chosen for tag in node.tags}
@@ -40,10 +40,10 @@ def select(options: Mapping[str, Any], registered: Registry) -> list[Node]:
         ("to_outputs", "--to-outputs", datasets, "dataset"),
     ):
         for name in _given(options, option):
-            _check(flag, name, known, f"{kind} {of_the_pipeline}")
+            check_name(flag, name, known, f"{kind} {of_the_pipeline}")
     everything = {name for pipeline in registered.values() for name in pipeline.datasets()}
     for name in _given(options, "load_versions"):
-        _check("--load-versions", name, everything, "dataset")
+        check_name("--load-versions", name, everything, "dataset")
     wanted = set(_given(options, "namespaces"))
     return [node for node in chosen if not wanted or wanted & _namespaces([node])]
 
@@ -59,7 +59,8 @@ def _given(options: Mapping[str, Any], *names: str) -> list[str]:
     return [one for some in values for one in ([some] if isinstance(some, str) else some)]
 
 
-def _check(flag: str, name: str, known: Iterable[str], kind: str) -> None:
+def check_name(flag: str, name: str, known: Collection[str], kind: str) -> None:
+    """Raise a `UserError` with near names, or else some, if a name is none of those there are."""
     if name in known:
         return
     near = difflib.get_close_matches(name, sorted(known), n=3)

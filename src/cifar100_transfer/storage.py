@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,6 +43,11 @@ def atomic_path(destination: Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename in (None, name):
             error.filename = str(destination)  # the name that the user knows
         raise
+
+
+def checksums(paths: Iterable[Path]) -> dict[str, str]:
+    """Return the SHA-256 of those of some files that are there, by file name."""
+    return {path.name: file_digest(path, "sha256") for path in paths if path.is_file()}
 
 
 def _umask() -> int:

@@ -74,6 +74,10 @@ def test_one_seed_gives_one_result(sets: tuple[ImageSet, ImageSet]) -> None:
     assert same_weights(first.classifier, second.classifier)
 
 
+def test_a_result_carries_no_gradients(sets: tuple[ImageSet, ImageSet]) -> None:
+    assert all(p.grad is None for p in run(sets, recipe(epochs=1)).classifier.parameters())
+
+
 def test_another_seed_gives_another_result(sets: tuple[ImageSet, ImageSet]) -> None:
     first, second = run(sets, recipe(seed=0)), run(sets, recipe(seed=1))
     assert results(first) != results(second)

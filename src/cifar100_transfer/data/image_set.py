@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.sealed import tensors_digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +67,7 @@ class ImageSet:
 
     def digest(self) -> str:
         """Return the first 16 hexadecimal digits of the SHA-256 over images and labels."""
-        sha = hashlib.sha256()
-        for tensor in (self.images, self.labels):
-            sha.update(tensor.contiguous().cpu().numpy().data)
-        return sha.hexdigest()[:16]
+        return tensors_digest(self.images, self.labels)
 
     def subset(self, indices: torch.Tensor) -> ImageSet:
         """Return the images at `indices` (int64 [M]) in that order, with the same classes."""

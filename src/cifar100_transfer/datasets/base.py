@@ -8,7 +8,7 @@ from kedro.io import AbstractVersionedDataset, Version
 from kedro.io.core import VersionNotFoundError
 
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.storage import file_digest
+from cifar100_transfer.storage import checksums, file_digest
 
 Artifact = TypeVar("Artifact")
 
@@ -74,9 +74,11 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
             )
         return path
 
-    def files(self) -> list[Path]:
-        """Return the file that `load` reads, for a checksum."""
-        return [self.load_path()]
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of the file that `load` reads, by its name."""
+        path = self.load_path()
+        # Of what was saved it is known, and `load_path` has seen that it is still there.
+        return {path.name: self._digest} if self._saved else checksums([path])
 
     @property
     def folder(self) -> Path:

@@ -22,8 +22,7 @@ class ChosenClassifierDataset(ClassifierDataset):
         if self.exists():
             return
         model, models, file = self.folder.name, self.folder.parent, Path(self._filepath).name
-        versions = sorted(path.parent.name for path in self.folder.glob(f"{file}/*/{file}"))
-        if self._version and versions:
+        if self._version and (versions := self.versions()):
             raise UserError(
                 f"the classifier of model '{model}' has no version {self._version.load} in "
                 f"{self.folder}: name another with --load-versions=chosen_classifier:VERSION; "

@@ -12,7 +12,7 @@ from cifar100_transfer.data.cifar100 import ARCHIVE, FOLDER, read_cifar100
 from cifar100_transfer.data.own import read_image_folder, read_saved_dataset
 from cifar100_transfer.data.sample import generate, write_cifar_archive_folder
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.storage import atomic_path
+from cifar100_transfer.storage import atomic_path, checksums
 
 
 class RawDataset(AbstractDataset[NoReturn, tuple[ImageSet, ImageSet]]):
@@ -47,9 +47,9 @@ class CIFAR100Dataset(RawDataset):
         """Return training and test images."""
         return read_cifar100(self._folder)
 
-    def files(self) -> list[Path]:
-        """Return the files that are read, for a checksum."""
-        return _cifar100_files(self._folder)
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of the files that are read, by name."""
+        return checksums(_cifar100_files(self._folder))
 
 
 class CIFAR10Dataset(RawDataset):
@@ -168,9 +168,9 @@ class SampleDataset(RawDataset):
                 temporary.write_text(wanted, encoding="utf-8")
         return read_cifar100(self._folder, official=False)
 
-    def files(self) -> list[Path]:
-        """Return the files that are read, for a checksum."""
-        return _cifar100_files(self._folder)
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of the files that are read, by name."""
+        return checksums(_cifar100_files(self._folder))
 
     def _generate(self) -> None:
         train, test = (

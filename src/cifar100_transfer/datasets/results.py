@@ -69,16 +69,18 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
 
     def _of_model(self, folder: Path, manifests: dict[str, dict[str, Any]]) -> list[ModelResults]:
         runs = sorted(path.parent.name for path in folder.glob("metrics.json/*/metrics.json"))
+        judgements = _judgements(folder)
         found = []
         for run in runs:
-            summary = _newest(folder / "training_summary.json", run)
+            trained = _newest(folder / "training_summary.json", run)
             history = _newest(folder / "history.csv", run)
-            if not summary or not history:
+            if not trained or not history:
                 continue
+            summary = _numbers(trained)
             predictions = _newest(self._predictions / folder.name / _PREDICTIONS, run)
             names = {path.name for path in folder.glob("*.png")}
             pictures = {name: _newest(folder / name, run) for name in sorted(names)}
-            judged = _judgement(folder, _numbers(summary))
+            judged = judgements.get(summary.get("classifier"))
             for name in names & _ADDED_LATER:
                 pictures[name] = _of_run(folder / name, judged)
             found.append(
@@ -87,7 +89,7 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
                     run=run,
                     newest=run == runs[-1],
                     metrics=_numbers(folder / "metrics.json" / run / "metrics.json"),
-                    summary=_numbers(summary),
+                    summary=summary,
                     history=TableDataset(filepath=str(history)).load(),
                     robustness=_read(_of_run(folder / _ROBUSTNESS, judged)),
                     search=_read(_newest(folder / "search_summary.json", _LAST)),
@@ -120,14 +122,14 @@ def _of_run(path: Path, run: str | None) -> Path | None:
     return file if run and file.is_file() else None
 
 
-def _judgement(folder: Path, summary: dict[str, Any]) -> str | None:
-    """Return the newest run that judged a training's classifier on corrupted images."""
-    judged = [
-        path.parent.name
-        for path in folder.glob(f"{_ROBUSTNESS}/*/{_ROBUSTNESS}")
-        if _numbers(path).get("classifiers") == [summary.get("classifier")]
-    ]
-    return max(judged, default=None)
+def _judgements(folder: Path) -> dict[str | None, str]:
+    """Return by classifier the newest run that judged it, and it alone, on corrupted images."""
+    found: dict[str | None, str] = {}
+    for path in sorted(folder.glob(f"{_ROBUSTNESS}/*/{_ROBUSTNESS}")):
+        judged = _numbers(path).get("classifiers", [])
+        if len(judged) == 1:
+            found[judged[0]] = path.parent.name
+    return found
 
 
 def _read(path: Path | None) -> dict[str, Any] | None:

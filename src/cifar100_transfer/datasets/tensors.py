@@ -10,6 +10,7 @@ from kedro.io import AbstractDataset
 from cifar100_transfer.data import ImageSet, Predictions, files, pretrained
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, load_classifier, save_classifier
+from cifar100_transfer.storage import checksums
 
 from .base import ArtifactDataset
 
@@ -73,9 +74,9 @@ class WeightsDataset(_CanBeLeftOut, ArtifactDataset[dict[str, torch.Tensor]]):
         """Return the file that `load` reads. Without versions no pipeline makes it."""
         return super().load_path() if self._version else Path(self._filepath)
 
-    def files(self) -> list[Path]:
-        """Return the file that is read, for a checksum."""
-        return [] if self._left_out else super().files()
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of the file that is read, by its name."""
+        return {} if self._left_out else super().checksums()
 
     def read(self, path: Path) -> dict[str, torch.Tensor]:
         """Read the state dict."""
@@ -111,9 +112,9 @@ class PublishedWeightsDataset(_CanBeLeftOut, AbstractDataset[NoReturn, dict[str,
             return pretrained.published_weights(self._weights)
         return pretrained.read_weights(self._file)
 
-    def files(self) -> list[Path]:
-        """Return the file that is read, for a checksum; published names carry one."""
-        return [] if self._left_out or self._file is None else [self._file]
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of the file that is read; published names carry their own."""
+        return {} if self._left_out or self._file is None else checksums([self._file])
 
     def save(self, data: NoReturn) -> None:
         """Refuse: published weights are an input."""

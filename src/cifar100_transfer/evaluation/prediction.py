@@ -44,12 +44,13 @@ def check_classes(classifier: Classifier, images: ImageSet) -> None:
 
 
 def check_validation(classifier: Classifier, images: ImageSet) -> None:
-    """Raise a `UserError` if validation images are others than those of a classifier's training.
+    """Raise a `UserError` if classes or images are others than those of a classifier's validation.
 
     Of another split, some of them were trained on: whatever they choose or show would be too good.
     A classifier that no pipeline trained doesn't say which its own were, and passes.
     """
-    if classifier.spec.recipe.get(VALIDATION_IMAGES, images.digest()) != images.digest():
+    check_classes(classifier, images)
+    if classifier.spec.recipe.get(VALIDATION_IMAGES) not in (None, images.digest()):
         raise UserError(
             f"the stored validation images are of another split than this classifier's "
             f"({classifier.spec.architecture}), which may have been trained on some of them: give "

@@ -165,8 +165,7 @@ def _measure(
     optimizer = config.optimizer.model_copy(update={"learning_rate": _RATE})
     config = config.model_copy(update={"optimizer": optimizer})
     trained = copy.deepcopy(classifier).to(compute.device)
-    images = train_set.subset(torch.arange(count * size))
-    engine = Engine.of(trained, images, config, compute)
+    engine = Engine.of(trained, train_set.subset(torch.arange(size)), config, compute)
     # The first batch also pays for what is made once, and the second is recorded if any is.
     _time_epoch(engine, train_set, min(2, count) if engine.recorder else 1)
     while True:

@@ -58,14 +58,6 @@ def identify(description: dict[str, Any]) -> dict[str, Any]:
     return {name: json.loads(json.dumps(value)) for name, value in leaves(description)}
 
 
-def digest(*tensors: torch.Tensor) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 over the bytes of some tensors."""
-    sha = hashlib.sha256()
-    for tensor in tensors:
-        sha.update(tensor.detach().contiguous().cpu().numpy().data)
-    return sha.hexdigest()[:16]
-
-
 def save_resume_point(folder: Path, point: ResumePoint) -> None:
     """Replace the folder's resume point, atomically; there is never more than one.
 

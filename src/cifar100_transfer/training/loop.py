@@ -24,8 +24,9 @@ from cifar100_transfer.models import (
     predict_logits,
     return_freed_memory,
 )
+from cifar100_transfer.sealed import tensors_digest
 
-from .checkpoint import ResumePoint, digest, identify, load_resume_point, save_resume_point
+from .checkpoint import ResumePoint, identify, load_resume_point, save_resume_point
 from .checks import check_training
 from .compute import ON_CPU, Compute
 from .processes import process_count, process_rank
@@ -209,7 +210,7 @@ def identify_training(
             "precision": str(compute.precision),
             "compiled": compute.compiled,
             "devices": process_count(),
-            "initial weights": digest(*classifier.state_dict().values()),
+            "initial weights": tensors_digest(*classifier.state_dict().values()),
             "training images": train_set.digest(),
             "validation images": validation_set.digest(),
         }

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from cifar100_transfer.data import ImageSet
+from cifar100_transfer.sealed import tensors_digest
 from cifar100_transfer.training import Compute, EpochRecord, TrainingResult, build_classifier, train
-from cifar100_transfer.training.checkpoint import digest
 
 from .space import Recipe
 
@@ -66,7 +66,7 @@ class TrialData:
             *(weights[name] for name in sorted(weights)),
         ]
         described = {
-            "images and weights": digest(*tensors),
+            "images and weights": tensors_digest(*tensors),
             "precision": str(self.compute.precision),
             **settings,
         }
