@@ -1,5 +1,6 @@
 """The challenge, the submission and the folder as catalog entries."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ from tests.challenge_files import write_random_challenge
 
 def test_own_files_are_taken_as_they_are(tmp_path: Path) -> None:
     written = write_random_challenge(tmp_path, 2)
-    assert ChallengeDataset(filepath=str(tmp_path), source="own").load() == written
+    dataset = ChallengeDataset(filepath=str(tmp_path), source="own")
+    assert dataset.load() == written
+    assert tuple(dataset.checksums().values()) == written.digests
 
 
 def test_files_count_as_official_unless_said_otherwise(tmp_path: Path) -> None:
@@ -50,6 +53,8 @@ def test_the_generated_challenge_follows_the_test_images(
         assert files.images_per_severity == len(test)
         expected = test.images.permute(0, 2, 3, 1).numpy()
         np.testing.assert_array_equal(files.open(18)[-len(test) :], expected)
+        digest = hashlib.sha256((files.folder / "distortion18.npy").read_bytes()).hexdigest()
+        assert dataset.checksums()["distortion18.npy"] == digest
 
 
 def test_a_challenge_of_absent_test_images_says_what_to_run(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_images_of_another_size_are_brought_to_that_of_training(classifier: Clas
             r"uint8 or floating point \[N, 3, H, W\], got float32 \[2, 10, 8, 3",
         ),
         (torch.zeros(3, 10, 8), r"got float32 \[3, 10, 8\]"),
+        (torch.zeros(3, 3, 8), r"got float32 \[3, 3, 8\]"),
         (torch.zeros(2, 1, 10, 8), r"got float32 \[2, 1, 10, 8\]"),
         (torch.zeros(2, 3, 10, 8, dtype=torch.int64), r"got int64 \[2, 3, 10, 8\]"),
     ],

@@ -238,6 +238,7 @@ def test_a_manifest_tells_of_what_had_to_run_first(
     outputs = ["simple_cnn.classifier"]
     run("simple_cnn", only_missing_outputs=True, parameters=longer, to_outputs=outputs)
     assert "simple_cnn.training.epochs=3 (was 2)" in caplog.text
+    assert json.loads(max(file.parent.iterdir()).read_text())["prepared"] == []
 
 
 def test_a_parameter_that_nothing_takes_is_warned_of(

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,8 +20,13 @@ from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation.robustness import measure_robustness
 from cifar100_transfer.models import Classifier, ClassifierSpec
 from cifar100_transfer.pipeline_registry import MODELS, REPORT_MODELS, register_pipelines
+from cifar100_transfer.pipelines.evaluation.nodes import predict_validation_set
 from cifar100_transfer.pipelines.robustness import create_pipeline
-from cifar100_transfer.pipelines.robustness.nodes import choose_adaptation, measure_on_test
+from cifar100_transfer.pipelines.robustness.nodes import (
+    choose_adaptation,
+    measure_on_test,
+    measure_on_validation,
+)
 from tests.pipelines.conftest import Run, newest
 
 FEW = {"robustness": {"images": 4}}
@@ -95,6 +102,35 @@ def test_validation_images_of_another_split_are_refused(project: Path, run: Run)
     run("ingestion")
     judging = ["simple_cnn.measure_on_validation"]
     run("robustness", parameters=FEW, namespaces=["simple_cnn"], to_nodes=judging)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        lambda images, *rest: choose_adaptation(images, *rest, model="m"),
+        lambda images, *rest: measure_on_validation(
+            images, {"source_weight": None}, *rest, model="m"
+        ),
+        lambda images, _, *rest: predict_validation_set(rest[1], images, rest[0]),
+    ],
+    ids=["choose", "measure", "predict"],
+)
+def test_every_node_that_takes_validation_images_asks_whose_they_are(
+    image_set: ImageSet, node: Callable[..., Any]
+) -> None:
+    spec = ClassifierSpec("simple_cnn", image_set.class_names, (0.5,) * 3, (0.2,) * 3, (12, 12))
+
+    def run_with(**changes: Any) -> Any:
+        settings = RobustnessConfig(images=4), ComputeConfig(device="cpu")
+        return node(image_set, *settings, Classifier(replace(spec, **changes)).eval())
+
+    run_with(recipe={"validation_images": image_set.digest()})
+    run_with()  # no pipeline trained it
+    with pytest.raises(UserError, match="another split"):
+        run_with(recipe={"validation_images": "of others"})
+    other = tuple(f"not {name}" for name in image_set.class_names)
+    with pytest.raises(UserError, match="other classes"):
+        run_with(recipe={"validation_images": "of others"}, class_names=other)
 
 
 def test_choosing_never_sees_test_images() -> None:

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,15 @@ from cifar100_transfer.config import (
 from cifar100_transfer.data import ImageSet, channel_statistics
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier
-from cifar100_transfer.training import Compute, EpochRecord, build_classifier, processes, train
+from cifar100_transfer.training import (
+    Compute,
+    EpochRecord,
+    TrainingResult,
+    build_classifier,
+    distributed,
+    processes,
+    train,
+)
 from cifar100_transfer.training.distributed import train_on_devices
 from tests.training.tiny import Sets, recipe, results
 
@@ -64,6 +73,22 @@ def test_two_processes_train_what_one_does(
     assert list(folder.iterdir()), "the first process stores resume points"
     assert not list(temporary.iterdir())
     assert seen == together.history
+
+
+def test_every_process_computes_as_it_was_asked(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Compute] = []
+
+    def spy(*arguments: Any, **options: Any) -> TrainingResult:
+        asked.append(arguments[4])
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(distributed, "run_in_processes", lambda _, device, f, *a: f(device, *a))
+    monkeypatch.setattr(distributed, "train", spy)
+    compute = Compute(precision=torch.bfloat16)
+    train_on_devices(2, build(sets[0]), *sets, CONFIG, compute)
+    assert asked == [compute]
 
 
 def test_one_device_needs_no_further_process(sets: Sets) -> None:
