@@ -8,6 +8,7 @@ import pickle
 import tarfile
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cifar100_transfer.data import channel_statistics, cifar100
-from cifar100_transfer.data.cifar100 import ARCHIVE, FOLDER, read_cifar100
+from cifar100_transfer.data.cifar100 import (
+    ARCHIVE,
+    CIFAR100,
+    FOLDER,
+    data_files,
+    read_cifar100,
+)
 from cifar100_transfer.errors import UserError
 
 FINE_NAMES = [b"apple", b"bear", b"cup", b"dolphin"]
@@ -82,7 +89,7 @@ def write_archive(raw_data: Path, content: bytes) -> Path:
 def make_official(monkeypatch: pytest.MonkeyPatch, objects: dict[str, Any]) -> None:
     """Publish the tiny files' digests as if they were CIFAR-100's."""
     digests = {name: hashlib.md5(data).hexdigest() for name, data in pickled(objects).items()}
-    monkeypatch.setattr(cifar100, "FILE_MD5", digests)
+    monkeypatch.setattr(cifar100, "CIFAR100", replace(CIFAR100, file_md5=digests))
 
 
 def write_as_folder(raw_data: Path, objects: dict[str, Any]) -> Path:
@@ -115,6 +122,24 @@ def test_images_labels_and_classes_are_read(
     assert torch.equal(train.images.flatten(1), torch.from_numpy(objects["train"][b"data"]))
     # Only what was asked for lies there: nothing was unpacked.
     assert {path.name for path in tmp_path.iterdir()} <= {FOLDER, ARCHIVE}
+
+
+@pytest.mark.parametrize(
+    ("write", "itself", "files"), [(write_as_folder, FOLDER, 3), (write_as_archive, ARCHIVE, 1)]
+)
+def test_the_folder_or_the_archive_can_be_named_itself(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[Path, dict[str, Any]], Path],
+    itself: str,
+    files: int,
+) -> None:
+    objects = tiny()
+    make_official(monkeypatch, objects)
+    held = write(tmp_path / "raw", objects)
+    named = (held / itself).rename(tmp_path / f"my {itself}")
+    assert len(read_cifar100(named)[0]) == 8
+    assert [path.is_file() for path in data_files(CIFAR100, named)] == [True] * files
 
 
 # In units of one set: both sets' images, and from an archive the bytes of the second.
@@ -180,11 +205,10 @@ def test_absent_data_is_fetched_and_kept(tmp_path: Path, monkeypatch: pytest.Mon
     content = archive_bytes(objects)
     source = tmp_path / "server.tar.gz"
     source.write_bytes(content)
-    monkeypatch.setattr(cifar100, "ARCHIVE_MD5", hashlib.md5(content).hexdigest())
 
     def fetch(url: str, destination: Path, digest: str, advice: str) -> Path:
-        assert url == cifar100.URL
-        assert digest == f"md5:{cifar100.ARCHIVE_MD5}"
+        assert url == CIFAR100.url
+        assert digest == f"md5:{CIFAR100.archive_md5}"
         destination.parent.mkdir()
         return source.rename(destination)
 
@@ -196,7 +220,8 @@ def test_absent_data_is_fetched_and_kept(tmp_path: Path, monkeypatch: pytest.Mon
 def test_absent_data_without_a_network_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cifar100, "URL", "http://127.0.0.1:1/archive")
+    nowhere = replace(CIFAR100, url="http://127.0.0.1:1/archive")
+    monkeypatch.setattr(cifar100, "CIFAR100", nowhere)
     monkeypatch.setattr("cifar100_transfer.data.fetch.ATTEMPTS", 1)
     with pytest.raises(UserError, match=r"can't be fetched.*--params=raw_data=DIR.*--env=sample"):
         read_cifar100(tmp_path)

@@ -1,5 +1,6 @@
 """Catalog entries of raw data: their settings reach the readers, and wrong ones are named."""
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,18 @@ def test_raw_data_is_never_written(tmp_path: Path, kind: str) -> None:
     settings = {"image_size": 8} if kind == "ImageFolderDataset" else {}
     with pytest.raises(DatasetError, match="raw data is read, never written"):
         entry(kind, tmp_path, **settings).save("anything")
+
+
+@pytest.mark.parametrize("kind", ["CIFAR10Dataset", "CIFAR100Dataset"])
+def test_checksums_are_of_what_is_there(tmp_path: Path, kind: str) -> None:
+    archive = tmp_path / (
+        "cifar-10-python.tar.gz" if kind == "CIFAR10Dataset" else "cifar-100-python.tar.gz"
+    )
+    dataset = entry(kind, tmp_path)
+    assert dataset.checksums() == {}
+    archive.write_bytes(b"anything")
+    digest = hashlib.sha256(b"anything").hexdigest()
+    assert dataset.checksums() == entry(kind, archive).checksums() == {archive.name: digest}
 
 
 def test_a_saved_data_set_is_read_as_its_entry_says(tmp_path: Path) -> None:

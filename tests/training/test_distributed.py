@@ -87,8 +87,9 @@ def test_every_process_computes_as_it_was_asked(
     monkeypatch.setattr(distributed, "run_in_processes", lambda _, device, f, *a: f(device, *a))
     monkeypatch.setattr(distributed, "train", spy)
     compute = Compute(precision=torch.bfloat16)
-    train_on_devices(2, build(sets[0]), *sets, CONFIG, compute)
-    assert asked == [compute]
+    for devices in (1, 2):
+        train_on_devices(devices, build(sets[0]), *sets, CONFIG, compute)
+    assert asked == [compute, compute]
 
 
 def test_one_device_needs_no_further_process(sets: Sets) -> None:

@@ -39,7 +39,8 @@ def read_cifar10(raw_data: Path, official: bool = True) -> tuple[ImageSet, Image
     """Read CIFAR-10 from a folder, or from the archive in it, fetching the archive if need be.
 
     Args:
-        raw_data: folder that holds `cifar-10-batches-py/` or `cifar-10-python.tar.gz`.
+        raw_data: folder that holds `cifar-10-batches-py/` or `cifar-10-python.tar.gz`, or either
+            of them itself.
         official: compare the files with the published MD5 sums and fetch them where both are
             absent. False reads other data in the same format.
 

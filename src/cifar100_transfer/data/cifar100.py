@@ -27,13 +27,6 @@ from .image_set import ImageSet
 
 FOLDER = "cifar-100-python"
 ARCHIVE = "cifar-100-python.tar.gz"
-URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
-ARCHIVE_MD5 = "eb9058c3a382ffc7106e4002c42a8d85"
-FILE_MD5 = {
-    "train": "16019d7e3df5f24257cddd939b257f8d",
-    "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
-    "meta": "7973b15100ade9c7d40fb424638fde48",
-}
 MAX_BYTES = 1 << 30
 _CHUNK = 1 << 20
 SIDE = 32
@@ -69,6 +62,20 @@ class Publication:
     file_md5: Mapping[str, str]
 
 
+CIFAR100 = Publication(
+    title="CIFAR-100",
+    folder=FOLDER,
+    archive=ARCHIVE,
+    url=f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}",
+    archive_md5="eb9058c3a382ffc7106e4002c42a8d85",
+    file_md5={
+        "train": "16019d7e3df5f24257cddd939b257f8d",
+        "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+        "meta": "7973b15100ade9c7d40fb424638fde48",
+    },
+)
+
+
 def read_cifar100(raw_data: Path, official: bool = True) -> tuple[ImageSet, ImageSet]:
     """Read CIFAR-100 from a folder, or from the archive in it, fetching the archive if need be.
 
@@ -76,7 +83,8 @@ def read_cifar100(raw_data: Path, official: bool = True) -> tuple[ImageSet, Imag
     NumPy arrays.
 
     Args:
-        raw_data: folder that holds `cifar-100-python/` or `cifar-100-python.tar.gz`.
+        raw_data: folder that holds `cifar-100-python/` or `cifar-100-python.tar.gz`, or either
+            of them itself.
         official: compare the files with the published MD5 sums and fetch them where both are
             absent. False reads other data in the same format.
 
@@ -87,8 +95,7 @@ def read_cifar100(raw_data: Path, official: bool = True) -> tuple[ImageSet, Imag
         UserError: the data is absent and can't be fetched, altered, damaged, of another format,
             or asks for something to be imported.
     """
-    publication = Publication("CIFAR-100", FOLDER, ARCHIVE, URL, ARCHIVE_MD5, FILE_MD5)
-    loaded = read_files(publication, raw_data, official)
+    loaded = read_files(CIFAR100, raw_data, official)
     fine_names = decode_names(loaded["meta"], "fine_label_names", f"{FOLDER}/meta")
     coarse_names = decode_names(loaded["meta"], "coarse_label_names", f"{FOLDER}/meta")
     train = _decode(loaded["train"], "train", fine_names, coarse_names)
@@ -107,7 +114,7 @@ def read_files(
 
     Args:
         publication: what to read, and where it can be had.
-        raw_data: folder that holds its folder or its archive.
+        raw_data: folder that holds its folder or its archive, or either of them itself.
         official: compare the files with the published MD5 sums and fetch them where absent.
 
     Raises:
@@ -122,6 +129,25 @@ def read_files(
     return loaded
 
 
+def data_files(publication: Publication, raw_data: Path) -> list[Path]:
+    """Return the files that `read_files` reads: those of the folder, or the archive; there or not.
+
+    Args:
+        publication: what to read.
+        raw_data: folder that holds its folder or its archive, or either of them itself.
+    """
+    place = _locate(publication, raw_data)
+    return [place / name for name in publication.file_md5] if place.is_dir() else [place]
+
+
+def _locate(publication: Publication, raw_data: Path) -> Path:
+    """Return the folder of the files; where there is none, the archive, which may be absent."""
+    if (folder := raw_data / publication.folder).is_dir():
+        return folder
+    is_folder = all((raw_data / name).is_file() for name in publication.file_md5)
+    return raw_data if is_folder or raw_data.is_file() else raw_data / publication.archive
+
+
 def _advice(publication: Publication, raw_data: Path) -> str:
     return (
         f"Put {publication.archive} (md5 {publication.archive_md5}) or the folder "
@@ -133,15 +159,15 @@ def _advice(publication: Publication, raw_data: Path) -> str:
 def _open_files(
     publication: Publication, raw_data: Path, official: bool
 ) -> Iterator[tuple[str, io.BufferedIOBase]]:
-    folder, archive = raw_data / publication.folder, raw_data / publication.archive
-    if folder.is_dir():
-        return _open_folder(folder, publication)
-    if not archive.exists():
+    place = _locate(publication, raw_data)
+    if place.is_dir():
+        return _open_folder(place, publication)
+    if not place.exists():
         if not official:
-            raise UserError(f"{folder} does not exist")
+            raise UserError(f"{raw_data / publication.folder} does not exist")
         advice = _advice(publication, raw_data)
-        fetch(publication.url, archive, f"md5:{publication.archive_md5}", advice)
-    return _open_archive(archive, publication)
+        fetch(publication.url, place, f"md5:{publication.archive_md5}", advice)
+    return _open_archive(place, publication)
 
 
 def _open_folder(folder: Path, publication: Publication) -> Iterator[tuple[str, io.BufferedIOBase]]:

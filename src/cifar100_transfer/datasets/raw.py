@@ -7,8 +7,8 @@ from typing import Any, Literal, NoReturn
 from kedro.io import AbstractDataset
 
 from cifar100_transfer.data import ImageSet
-from cifar100_transfer.data.cifar10 import read_cifar10
-from cifar100_transfer.data.cifar100 import ARCHIVE, FOLDER, read_cifar100
+from cifar100_transfer.data.cifar10 import CIFAR10, read_cifar10
+from cifar100_transfer.data.cifar100 import CIFAR100, data_files, read_cifar100
 from cifar100_transfer.data.own import read_image_folder, read_saved_dataset
 from cifar100_transfer.data.sample import generate, write_cifar_archive_folder
 from cifar100_transfer.errors import UserError
@@ -39,7 +39,8 @@ class CIFAR100Dataset(RawDataset):
     """The official CIFAR-100: training and test images, verified; fetched where absent.
 
     Args:
-        filepath: folder that holds `cifar-100-python/` or `cifar-100-python.tar.gz`.
+        filepath: folder that holds `cifar-100-python/` or `cifar-100-python.tar.gz`, or either of
+            them itself.
         metadata: free entries of the catalog, read by kedro-viz.
     """
 
@@ -49,20 +50,25 @@ class CIFAR100Dataset(RawDataset):
 
     def checksums(self) -> dict[str, str]:
         """Return the SHA-256 of the files that are read, by name."""
-        return checksums(_cifar100_files(self._folder))
+        return checksums(data_files(CIFAR100, self._folder))
 
 
 class CIFAR10Dataset(RawDataset):
     """The official CIFAR-10: training and test images, verified; fetched where absent.
 
     Args:
-        filepath: folder that holds `cifar-10-batches-py/` or `cifar-10-python.tar.gz`.
+        filepath: folder that holds `cifar-10-batches-py/` or `cifar-10-python.tar.gz`, or either
+            of them itself.
         metadata: free entries of the catalog, read by kedro-viz.
     """
 
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Return training and test images."""
         return read_cifar10(self._folder)
+
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of the files that are read, by name."""
+        return checksums(data_files(CIFAR10, self._folder))
 
 
 class ImageFolderDataset(RawDataset):
@@ -170,7 +176,7 @@ class SampleDataset(RawDataset):
 
     def checksums(self) -> dict[str, str]:
         """Return the SHA-256 of the files that are read, by name."""
-        return checksums(_cifar100_files(self._folder))
+        return checksums(data_files(CIFAR100, self._folder))
 
     def _generate(self) -> None:
         train, test = (
@@ -181,9 +187,3 @@ class SampleDataset(RawDataset):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._folder, "task": self._task, **self._per_class, "seed": self._seed}
-
-
-def _cifar100_files(folder: Path) -> list[Path]:
-    """Return the files of a data set, or the archive they are read from."""
-    files = [folder / FOLDER / name for name in ("train", "test", "meta")]
-    return files if files[0].is_file() else [folder / ARCHIVE]
