@@ -1,7 +1,10 @@
 """Measured figures as they stand in pages: tables between markers, and means with their spread."""
 
+import csv
+import json
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -41,3 +44,28 @@ def throughput_table(result: Mapping[str, Any]) -> str:
         rates = [f"{row[key]:,.0f}" for key in ("images_per_second", "slowest", "fastest")]
         rows.append(f"| {name} | {' | '.join(rates)} | {row['ours_over_this']} times |")
     return "\n".join(rows)
+
+
+def read_stored(file: Path) -> Any:
+    """Read a JSON file, or the columns of a table of numbers."""
+    text = file.read_text()
+    if file.suffix == ".json":
+        return json.loads(text)
+    names, *rows = csv.reader(text.splitlines())
+    columns = zip(*([round(float(cell), 6) for cell in row] for row in rows), strict=True)
+    return dict(zip(names, map(list, columns), strict=True))
+
+
+def machine_of(record: Mapping[str, Any]) -> str:
+    """Say which processor ran what a record is of, how much of it, and under which torch."""
+    about = record["machine"]
+    return f"{share_of(record)} of an {about['processor']}, torch {about['torch']}"
+
+
+def share_of(record: Mapping[str, Any]) -> str:
+    """Say on how many of a machine's cores something ran."""
+    about = record["machine"]
+    threads = about.get("threads", about["cores"])
+    return (
+        f"{threads} of {about['cores']} cores" if threads < about["cores"] else f"{threads} cores"
+    )

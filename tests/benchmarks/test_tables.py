@@ -16,7 +16,9 @@ def test_the_tables_are_those_of_the_stored_figures(script: str, page: str) -> N
     assert made == text, f"run python benchmarks/{script}.py tables"
 
 
-@pytest.mark.parametrize("page", ["docs/throughput.md", "docs/tuning.md", "docs/champion.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/results.md", "docs/throughput.md", "docs/tuning.md", "docs/champion.md"]
+)
 def test_the_tables_of_further_pages_are_those_of_the_stored_figures(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     made = importlib.import_module("results").with_tables(text, page)
@@ -24,7 +26,7 @@ def test_the_tables_of_further_pages_are_those_of_the_stored_figures(page: str) 
 
 
 def test_the_command_of_an_older_recipe_names_what_has_changed() -> None:
-    results = importlib.import_module("results")
+    tables = importlib.import_module("real_tables")
     model, training = importlib.import_module("champion").read_recipe(
         "base", ["training.epochs=3", "training.seed=7", "training.averaging.name=none"]
     )
@@ -32,7 +34,7 @@ def test_the_command_of_an_older_recipe_names_what_has_changed() -> None:
         "command": "python benchmarks/champion.py run",
         "recipe": {"model": model.model_dump(), "training": training.model_dump(mode="json")},
     }
-    assert results._champion_command(record) == (
+    assert tables._champion_command(record) == (
         "python benchmarks/champion.py run --set training.epochs=3 training.averaging.name=none"
     )
 
@@ -64,12 +66,12 @@ def test_a_row_shows_means_over_its_seeds_and_says_where_there_were_fewer(
     store_judged("net_robustness", plain=0.3)
     store_judged("net_robustness_seed1", plain=0.4)
     store_judged("net_views_seed1", tta=0.5)
-    results = importlib.import_module("results")
-    monkeypatch.setattr(results, "RUNS", tmp_path)
-    assert results._real_row(results.Row("Net", "net", "net"), results._records("net")) == (
-        f"| Net | {results.DASH} | {results.DASH} | **40.00 ± 0.00 (2 seeds)** | 75.0 ± 7.1 "
-        f"| 35.0 ± 7.1 | {results.DASH} | 50.0 (1 seed) "
-        "| 2 epochs, 10 images/s | 1.0 min, 1.0 GB |"
+    tables = importlib.import_module("real_tables")
+    monkeypatch.setattr(tables, "RUNS", tmp_path)
+    row, dash = tables.Row("Net", "net", "net"), tables.DASH
+    assert tables._line(tables._real_row(row, tables._records("net"))) == (
+        f"| Net | {dash} | {dash} | **40.00 ± 0.00 (2 seeds)** | 75.0 ± 7.1 "
+        f"| 35.0 ± 7.1 | {dash} | 50.0 (1 seed) | 2 epochs, 10 images/s | 1.0 min, 1.0 GB |"
     )
 
 

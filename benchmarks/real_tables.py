@@ -1,0 +1,318 @@
+"""The tables of results on the real data, for README.md and docs/results.md."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from champion import read_recipe
+from report_tables import machine_of, read_stored, share_of, spread
+
+from cifar100_transfer.nested import leaves
+
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+RUNS = RESULTS / "runs"
+JUDGED = ("robustness", "views")
+"""Runs of the pipeline `robustness`, by what follows NAME_: the usual methods, and six views."""
+DASH = "\N{EN DASH}"
+
+
+class Row(NamedTuple):
+    """One row of the table of results on the real data.
+
+    Attributes:
+        title: of the row.
+        name: of its files in RUNS: NAME.json, further seeds in NAME_seed1.json and so on, and
+            NAME_robustness.json, NAME_views.json. Without files the row says so.
+        model: in those files.
+        report: what the seed report got on test images, in percent; empty: it has no such model.
+        public: the best public figure for such a network, in percent, and where it is from.
+        short: its title in README.md's table; empty: it stands in docs/results.md only.
+    """
+
+    title: str
+    name: str
+    model: str
+    report: str = ""
+    public: str = ""
+    short: str = ""
+
+
+ROWS = (
+    Row("SimpleCNN", "simple_cnn", "simple_cnn", "37.26", short="SimpleCNN"),
+    Row("SimpleCNN in bfloat16", "simple_cnn_bf16", "simple_cnn"),
+    Row(
+        "ResNet-50 from scratch, the report's recipe",
+        "resnet50",
+        "resnet50",
+        "37.12",
+        "77.39 ([200 epochs](https://github.com/weiaicunzai/pytorch-cifar100), on GPUs)",
+    ),
+    Row(
+        "ResNet-50 from scratch, the report's recipe, in bfloat16",
+        "resnet50_bf16",
+        "resnet50",
+        "37.12",
+        "77.39 ([200 epochs](https://github.com/weiaicunzai/pytorch-cifar100), on GPUs)",
+        short="ResNet-50 from scratch",
+    ),
+    Row(
+        "ResNet-50, ImageNet weights",
+        "transfer",
+        "transfer",
+        "64.09, corrupted 46",
+        "66.37 corrupted (ResNet-50, 16 shifts)",
+        short="ResNet-50, ImageNet weights",
+    ),
+    Row(
+        "SqueezeNet 1.1, ImageNet weights, the report's recipe for transfer at 64 pixels",
+        "squeezenet_report",
+        "transfer",
+    ),
+    Row("The same at 32 pixels, as the report's", "squeezenet_report_32", "transfer"),
+    Row(
+        "SqueezeNet 1.1, ImageNet weights",
+        "squeezenet",
+        "transfer",
+        short="SqueezeNet 1.1, ImageNet weights",
+    ),
+    Row(
+        "SqueezeNet 1.1, ImageNet weights, robust recipe (track `open`)",
+        "squeezenet_robust",
+        "transfer",
+    ),
+    Row("SqueezeNet 1.1, random weights", "squeezenet_scratch", "transfer"),
+    Row("`express`, from scratch", "express_12", "express"),
+    Row("`express`, its longer recipe", "express", "express", short="`express`"),
+    Row(
+        "`express`, its longer recipe with AugMix (track `held_out`)",
+        "express_held_out",
+        "express",
+        short="`express` with AugMix (track `held_out`)",
+    ),
+    Row(
+        "`express`, robust recipe (track `open`)",
+        "express_robust",
+        "express",
+        public="74.25 corrupted ([ResNet-152](https://github.com/chenyu020816/dl4ds_midterm))",
+        short="`express` with corruptions (track `open`)",
+    ),
+)
+CHAMPION_PUBLIC = (
+    "83.27, corrupted 74.25 ([ResNet-152](https://github.com/chenyu020816/dl4ds_midterm), "
+    "100 to 150 epochs)"
+)
+RACE_PUBLIC = (
+    "75.25 after [3.96 s](https://github.com/AIDDA-Institute/CIFAR-100-speedrun) on an A100"
+)
+
+
+def headlines() -> str:
+    """Return README.md's table: the rows to know, and the commands of their trainings."""
+    rows = [(row, _records(row.name)) for row in ROWS if row.short]
+    champion, race = _champions()[-1], read_stored(RESULTS / "time_to_75.json")
+    lines = [
+        "| model | report | best public | ours: test | corrupted | adapted | training |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *(_line(_headline(row, records)) for row, records in rows),
+        *(_line(_headline_on_gpu(champion, row)) for row in _champion_rows(champion)),
+        _line(_headline_on_gpu(race, _race_rows(race)[-1])),
+    ]
+    commands = [
+        *((row.short, records[0]["command"]) for row, records in rows if records),
+        ("`champion`", _champion_command(champion)),
+        ("`express` in seconds", race["command"]),
+    ]
+    return "\n".join([*lines, "", *(f"- {title}: `{command}`" for title, command in commands)])
+
+
+def _headline(row: Row, records: list[dict[str, Any]]) -> list[str]:
+    _, report, public, accuracy, _, corrupted, adapted, _, _, cost = _real_row(row, records)
+    if records:
+        cost = f"{cost.partition(',')[0]} on {share_of(records[0])}"
+    return [row.short, report, public, accuracy, corrupted, adapted, cost]
+
+
+def _headline_on_gpu(record: dict[str, Any], row: list[str]) -> list[str]:
+    title, *cells, cost = row
+    public = CHAMPION_PUBLIC if "champion" in title else RACE_PUBLIC
+    return [title, DASH, public, *cells, f"{cost} on an {record['machine']['gpu']}"]
+
+
+def real_table() -> str:
+    """Return the table of all rows, with all commands and machines."""
+    lines = [
+        "| model | report | best public | ours: test | top-5 | corrupted | adapted | views "
+        "| training | run |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    commands = []
+    for row in ROWS:
+        records = _records(row.name)
+        lines.append(_line(_real_row(row, records)))
+        commands += [
+            f"- {row.title}: `{runs[0]['command']}` ({', '.join(_circumstances(runs, row.model))})"
+            for runs in (records, *(_records(f"{row.name}_{kind}") for kind in JUDGED))
+            if runs
+        ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Accuracies on the 10,000 test images in percent: one seed with its 95 % interval, or "
+            "the mean ± standard deviation of several (of fewer where their number stands beside "
+            "it). *Corrupted*: mean over nineteen corruptions "
+            "at five severities; *adapted*: the same with batch-norm statistics re-estimated on "
+            "each of them (transductive); *views*: the mean over six mirrored and shifted views of "
+            "each corrupted image. Of several seeds, time and images/s are those of the first, "
+            "the peak memory is that of the last. Commands:",
+            "",
+            *commands,
+        ]
+    )
+
+
+def gpu_table() -> str:
+    """Return the table of what ran on a GPU, with its commands."""
+    champions, race = _champions(), read_stored(RESULTS / "time_to_75.json")
+    machine, images = champions[0]["machine"], champions[0]["images"]
+    return "\n".join(
+        [
+            "| model | clean | corrupted | adapted | training |",
+            "| --- | --- | --- | --- | --- |",
+            *(_line(row) for record in champions for row in _champion_rows(record)),
+            *(_line(row) for row in _race_rows(race)),
+            "",
+            f"On one {machine['gpu']}, torch {machine['torch']}, in percent, mean ± standard "
+            f"deviation over several seeds. *Clean*: all {images['clean']:,} test images; "
+            f"*corrupted* and *adapted*: as above, of {images['distorted']:,} test images, after "
+            "training on other images under the same nineteen corruptions (track `open`). "
+            "Commands:",
+            "",
+            *(f"- `{_champion_command(record)}` ({record['date']})" for record in champions),
+            f"- `{race['command']}`",
+        ]
+    )
+
+
+def _champions() -> list[dict[str, Any]]:
+    """Return the champion's trainings of the track `open`, oldest first."""
+    stored = read_stored(RESULTS / "champion.json").values()
+    return [record for record in stored if record["track"] == "open"]
+
+
+def _champion_rows(record: dict[str, Any]) -> list[list[str]]:
+    seconds = [training["wall_seconds"] for training in record["trainings"]]
+    seeds, mean = len(seconds), statistics.mean(seconds)
+    cost = f"{record['recipe']['training']['epochs']} epochs, {mean:.0f} s each"
+    title = f"`champion` ({seeds} seed{'s' if seeds > 1 else ''})"
+    judged = [(title, record["members"], cost)]
+    if record["ensemble"]:
+        spent = f"{seeds} of them, {sum(seconds) / 60:.1f} min"
+        judged.append((f"Ensemble of these {seeds}", [record["ensemble"]], spent))
+    rows = []
+    for name, members, spent in judged:
+        for views, plain, adapted in (
+            ("", "plain", "batch_norm"),
+            (", mean over six views", "tta", "batch_norm_tta"),
+        ):
+            figures = [(plain, "clean"), (plain, "corrupted"), (adapted, "corrupted")]
+            cells = [
+                spread([100 * one[method][kind] for one in members]) for method, kind in figures
+            ]
+            rows.append([f"{name}{views}", *cells, spent])
+    return rows
+
+
+def _champion_command(record: dict[str, Any]) -> str:
+    """Return the command that trains by this recipe today, whatever the recipe is by now."""
+    model, training = read_recipe("base", [])
+    now = dict(leaves({"model": model.model_dump(), "training": training.model_dump(mode="json")}))
+    changed = [
+        f"{name}={value}"
+        for name, value in leaves(record["recipe"])
+        if name != "training.seed" and now[name] != value
+    ]
+    return " ".join([record["command"], *(["--set", *changed] if changed else [])])
+
+
+def _race_rows(record: dict[str, Any]) -> list[list[str]]:
+    summary, epochs = record["summary"], record["recipe"]["training"]["epochs"]
+    training = summary["mean_seconds"]
+    rows = []
+    for way, title, seconds in (
+        ("plain", "", training),
+        (
+            "views",
+            ", mean over six views, its time included",
+            training + summary["mean_views_seconds"],
+        ),
+    ):
+        accuracy = spread([100 * run[f"{way}_accuracy"] for run in record["runs"]])
+        name = f"`express`, {epochs} epochs ({summary['runs']} seeds){title}"
+        rows.append([name, accuracy, DASH, DASH, f"{seconds:.1f} s in all"])
+    return rows
+
+
+def _real_row(row: Row, records: list[dict[str, Any]]) -> list[str]:
+    known = [row.title, row.report or DASH, row.public or DASH]
+    if not records:
+        return [*known, "not measured", *[DASH] * 6]
+    models = [record["models"][row.model] for record in records]
+    training, first, last = models[0]["training"], records[0], records[-1]
+    methods = [
+        record["models"][row.model]["robustness"]["methods"]
+        for kind in JUDGED
+        for record in _records(f"{row.name}_{kind}")
+    ]
+    return [
+        *known,
+        f"**{_test_accuracy([model['metrics'] for model in models])}**",
+        spread([100 * model["metrics"]["test_top5_accuracy"] for model in models], 1),
+        *(_corrupted(methods, method, len(models)) for method in ("plain", "batch_norm", "tta")),
+        f"{training['epochs']} epochs, {training['images_per_second']:,.0f} images/s",
+        f"{first['wall_seconds'] / 60:.1f} min, {last['peak_memory_gb']:.1f} GB",
+    ]
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _test_accuracy(metrics: list[dict[str, float]]) -> str:
+    accuracies = [100 * values["test_accuracy"] for values in metrics]
+    mean = spread(accuracies)
+    if len(accuracies) > 1:
+        return f"{mean} ({len(accuracies)} seeds)"
+    low, high = (100 * metrics[0][f"test_accuracy_{side}"] for side in ("low", "high"))
+    return f"{mean} ({low:.1f} to {high:.1f})"
+
+
+def _corrupted(measured: list[dict[str, Any]], method: str, seeds: int) -> str:
+    """Return a method's accuracy on corrupted test images; say of how many seeds if not of all."""
+    values = [
+        100 * methods[method]["test"]["mean_corruption_accuracy"]
+        for methods in measured
+        if method in methods
+    ]
+    if not values:
+        return DASH
+    few = "" if len(values) == seeds else f" ({len(values)} seed{'s' if len(values) > 1 else ''})"
+    return spread(values, 1) + few
+
+
+def _records(name: str) -> list[dict[str, Any]]:
+    """Return the runs NAME, NAME_seed1, NAME_seed2, …, as far as they are stored."""
+    files = [RUNS / f"{name}.json", *sorted(RUNS.glob(f"{name}_seed*.json"))]
+    return [json.loads(file.read_text()) for file in files if file.exists()]
+
+
+def _circumstances(runs: list[dict[str, Any]], model: str) -> list[str]:
+    """Say when and where the first of some runs was made, how many there are, and on what."""
+    robustness = runs[0]["models"][model].get("robustness")
+    return [
+        runs[0]["date"],
+        machine_of(runs[0]),
+        *([f"{len(runs)} seeds"] if len(runs) > 1 else []),
+        *([f"{robustness['test_images']:,} test images"] if robustness else []),
+    ]
