@@ -58,9 +58,11 @@ from cifar100_transfer.models import (
     predict_logits,
     save_classifier,
 )
+from cifar100_transfer.nested import leaves
 from cifar100_transfer.sealed import pack, unpack
 from cifar100_transfer.storage import atomic_path, file_digest
 from cifar100_transfer.training import Compute, EpochRecord, build_classifier, train
+from cifar100_transfer.tuning.space import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "champion.json"
@@ -136,16 +138,22 @@ class Job:
 def read_recipe(
     env: str, changes: list[str], name: str = "champion"
 ) -> tuple[ModelConfig, TrainingConfig]:
-    """Read a model's block as Kedro would merge it, and make the changes PATH=VALUE."""
+    """Read a model's block as Kedro would merge it, and make the changes PATH=VALUE.
+
+    Raises:
+        UserError: there is no such environment, or a change of no parameter or to no value of it.
+    """
     files = []
     for folder in dict.fromkeys(("base", env)):
         file = ROOT / "conf" / folder / "parameters_training.yml"
         if not file.exists():
             raise UserError(f"there is no {file}: name an environment with one, such as held_out")
         files.append(OmegaConf.load(file).get(name, {}))
-    merged = OmegaConf.merge(*files, OmegaConf.from_dotlist(changes))
-    block: Any = OmegaConf.to_container(merged)
-    return ModelConfig(**block["model"]), TrainingConfig(**block["training"])
+    block: Any = OmegaConf.to_container(OmegaConf.merge(*files))
+    changed: Any = OmegaConf.to_container(OmegaConf.from_dotlist(changes))
+    recipe = Recipe(ModelConfig(**block["model"]), TrainingConfig(**block["training"]))
+    recipe = recipe.with_changes(dict(leaves(changed)))
+    return recipe.model, recipe.training
 
 
 def read_images(data: Path, quick: bool) -> tuple[ImageSet, ImageSet, ImageSet]:

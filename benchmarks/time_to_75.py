@@ -89,17 +89,16 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true", help="two runs on drawn images")
     chosen = parser.parse_args()
-    changes, seeds = chosen.set, chosen.seeds
+    quick = ["training.epochs=2", "training.batch_size=100"] if chosen.quick else []
+    model, training = read_recipe(chosen.env, [*quick, *chosen.set], "express")
+    compute = Compute.of(ComputeConfig(device=chosen.device, precision="auto"))
+    seeds = 2 if chosen.quick else chosen.seeds
     if chosen.quick:
-        changes = ["training.epochs=2", "training.batch_size=100", *changes]
-        seeds = 2
         official = generate("target", "train", 6, 0)
         sets = (official, generate("target", "test", 1, 1), generate("target", "test", 1, 2))
     else:
         official, test_set = read_cifar100(chosen.data)
         sets = (*stratified_split(official, VALIDATION_SHARE, 0), test_set)
-    model, training = read_recipe(chosen.env, changes, "express")
-    compute = Compute.of(ComputeConfig(device=chosen.device, precision="auto"))
     runs = []
     for seed in range(seeds + 1):
         recipe = training.model_copy(update={"seed": seed})
