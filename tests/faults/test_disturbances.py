@@ -36,7 +36,10 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(project: Path) -> None:
     limit = 200_000
     (project / "src").mkdir()
     ended = subprocess.run(
-        [str(Path(sys.executable).with_name("kedro")), "run", "--env=sample", "-p", "ingestion"],
+        [
+            *(str(Path(sys.executable).with_name("kedro")), "run", "--env=sample"),
+            *("--pipelines=ingestion", "--to-outputs=train_set"),
+        ],
         cwd=project,
         env=ENVIRONMENT,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
@@ -86,12 +89,12 @@ def test_a_file_in_the_place_of_the_data_folder_is_one_line(project: Path, run: 
 
 
 def test_raw_data_that_cannot_be_written_to_is_read_all_the_same(project: Path, run: Run) -> None:
-    run("ingestion")
+    run("ingestion", to_outputs=["train_set"])
     raw = project / "data" / "sample" / "01_raw"
     before = {path: path.stat().st_mtime_ns for path in raw.rglob("*")}
     raw.chmod(0o500)
     (raw / "cifar-100-python").chmod(0o500)
-    run("ingestion")
+    run("ingestion", to_outputs=["train_set"])
     assert {path: path.stat().st_mtime_ns for path in raw.rglob("*")} == before
 
 
@@ -115,15 +118,17 @@ def test_an_artifact_that_vanished_between_two_nodes_is_named(
 def test_after_a_clock_went_back_nothing_new_hides_behind_old_results(
     project: Path, run: Run
 ) -> None:
-    run("ingestion")
+    run("ingestion", to_outputs=["class_counts"])
     (stored_first,) = (project / "data").rglob("class_counts.csv/*/class_counts.csv")
     future = stored_first.parents[1] / "2999-01-01T00.00.00.000Z"
     future.mkdir()
-    run("ingestion")  # a folder without an artifact in it is no version
+    run(
+        "ingestion", to_outputs=["class_counts"]
+    )  # a folder without an artifact in it is no version
     (future / "class_counts.csv").write_bytes(stored_first.read_bytes())
     before = stored(project)
     with pytest.raises(UserError, match=r"'class_counts' has a version of 2999-.*set the clock"):
-        run("ingestion")
+        run("ingestion", to_outputs=["class_counts"])
     assert stored(project) == before
 
 
@@ -155,9 +160,10 @@ def test_two_runs_at_once_both_end_as_if_alone(project: Path) -> None:
     (project / "src").mkdir()
     command = [str(Path(sys.executable).with_name("kedro")), "run", "--env=sample"]
     parameters = "--params=split.validation_share=0.2,simple_cnn.training.epochs=2"
+    outputs = "--to-outputs=simple_cnn.classifier,simple_cnn.metrics"  # no figures
     both = [
         subprocess.Popen(
-            [*command, "--pipelines=simple_cnn", parameters],
+            [*command, "--pipelines=simple_cnn", parameters, outputs],
             cwd=project,
             env=ENVIRONMENT | {"OMP_NUM_THREADS": "1"},
             stdout=subprocess.DEVNULL,

@@ -92,14 +92,15 @@ def test_a_model_without_batch_norm_has_no_such_row(project: Path, run: Run) -> 
 
 def test_validation_images_of_another_split_are_refused(project: Path, run: Run) -> None:
     run("simple_cnn", to_outputs=["simple_cnn.metrics"])
-    run("ingestion", parameters={"split": {"validation_share": 0.2, "seed": 1}})
+    sets = ["train_set", "validation_set", "test_set"]
+    run("ingestion", to_outputs=sets, parameters={"split": {"validation_share": 0.2, "seed": 1}})
     for arguments in (
         {"pipeline": "robustness", "parameters": FEW, "namespaces": ["simple_cnn"]},
         {"pipeline": "simple_cnn", "from_nodes": ["simple_cnn.predict_validation_set"]},
     ):
         with pytest.raises(UserError, match=r"another split than .* \(simple_cnn\), .* ingestion"):
             run(**arguments)
-    run("ingestion")
+    run("ingestion", to_outputs=sets)
     judging = ["simple_cnn.measure_on_validation"]
     run("robustness", parameters=FEW, namespaces=["simple_cnn"], to_nodes=judging)
 
