@@ -109,7 +109,7 @@ RACE_PUBLIC = (
 
 def headlines() -> str:
     """Return README.md's table: the rows to know, and the commands of their trainings."""
-    rows = [(row, _records(row.name)) for row in ROWS if row.short]
+    rows = [(row, records_of(row.name)) for row in ROWS if row.short]
     champion, race = _champions()[-1], read_stored(RESULTS / "time_to_75.json")
     lines = [
         "| model | report | best public | ours: test | corrupted | adapted | training |",
@@ -148,11 +148,11 @@ def real_table() -> str:
     ]
     commands = []
     for row in ROWS:
-        records = _records(row.name)
+        records = records_of(row.name)
         lines.append(_line(_real_row(row, records)))
         commands += [
             f"- {row.title}: `{runs[0]['command']}` ({', '.join(_circumstances(runs, row.model))})"
-            for runs in (records, *(_records(f"{row.name}_{kind}") for kind in JUDGED))
+            for runs in (records, *(records_of(f"{row.name}_{kind}") for kind in JUDGED))
             if runs
         ]
     return "\n".join(
@@ -263,7 +263,7 @@ def _real_row(row: Row, records: list[dict[str, Any]]) -> list[str]:
     methods = [
         record["models"][row.model]["robustness"]["methods"]
         for kind in JUDGED
-        for record in _records(f"{row.name}_{kind}")
+        for record in records_of(f"{row.name}_{kind}")
     ]
     return [
         *known,
@@ -301,7 +301,7 @@ def _corrupted(measured: list[dict[str, Any]], method: str, seeds: int) -> str:
     return spread(values, 1) + few
 
 
-def _records(name: str) -> list[dict[str, Any]]:
+def records_of(name: str) -> list[dict[str, Any]]:
     """Return the runs NAME, NAME_seed1, NAME_seed2, …, as far as they are stored."""
     files = [RUNS / f"{name}.json", *sorted(RUNS.glob(f"{name}_seed*.json"))]
     return [json.loads(file.read_text()) for file in files if file.exists()]

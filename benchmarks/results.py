@@ -3,13 +3,15 @@
     python benchmarks/results.py run simple_cnn --pipelines=simple_cnn --params=raw_data=DIR
     python benchmarks/results.py run NAME_robustness --pipelines=robustness --namespaces=…
     python benchmarks/results.py tables
+    python benchmarks/results.py figures
 
 `run` runs `kedro run` with the arguments after the name, and stores what came out in
 docs/results/runs/NAME.json: every model's metrics, history, training summary and accuracy on
 corrupted images, as far as the run made them; wall time, peak memory, machine and versions.
 `tables` writes those figures into README.md and docs/results.md, with those that champion.py and
 time_to_75.py stored, and what throughput.py stored into docs/throughput.md, and the trials in
-docs/results/*.csv into docs/tuning.md and docs/champion.md.
+docs/results/*.csv into docs/tuning.md and docs/champion.md. `figures` draws the pictures of
+docs/results.md.
 """
 
 import argparse
@@ -27,6 +29,7 @@ import pandas as pd
 from machine import describe_machine, public_command, run_script
 from real_tables import RESULTS, RUNS, gpu_table, headlines, real_table
 from report_tables import fill, machine_of, read_stored, throughput_table
+from result_figures import FIGURES
 from trial_tables import ablation_table, grid_table, screening_table
 
 from cifar100_transfer.errors import UserError
@@ -95,6 +98,12 @@ def tables() -> None:
     for name in PAGES:
         page = ROOT / name
         page.write_text(with_tables(page.read_text(), name))
+
+
+def figures() -> None:
+    """Draw the pictures of docs/results.md."""
+    for name, draw in FIGURES.items():
+        draw().savefig(ROOT / "docs" / "images" / name, dpi=110)
 
 
 def with_tables(text: str, page: str = "README.md") -> str:
@@ -186,11 +195,14 @@ def main() -> None:
     runner.add_argument("name")
     runner.add_argument("arguments", nargs=argparse.REMAINDER)
     commands.add_parser("tables")
+    commands.add_parser("figures")
     chosen = parser.parse_args()
     if chosen.command == "run":
         run(chosen.name, chosen.arguments)
-    else:
+    elif chosen.command == "tables":
         tables()
+    else:
+        figures()
 
 
 if __name__ == "__main__":

@@ -69,10 +69,29 @@ def test_a_row_shows_means_over_its_seeds_and_says_where_there_were_fewer(
     tables = importlib.import_module("real_tables")
     monkeypatch.setattr(tables, "RUNS", tmp_path)
     row, dash = tables.Row("Net", "net", "net"), tables.DASH
-    assert tables._line(tables._real_row(row, tables._records("net"))) == (
+    assert tables._line(tables._real_row(row, tables.records_of("net"))) == (
         f"| Net | {dash} | {dash} | **40.00 ± 0.00 (2 seeds)** | 75.0 ± 7.1 "
         f"| 35.0 ± 7.1 | {dash} | 50.0 (1 seed) | 2 epochs, 10 images/s | 1.0 min, 1.0 GB |"
     )
+
+
+def test_the_picture_of_corruptions_shows_the_mean_over_stored_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, fog in (("net_robustness", 0.25), ("net_robustness_seed1", 0.75)):
+        test = {"per_corruption": {"fog": fog, "snow": 0.25}}
+        judged = {"robustness": {"methods": {"plain": {"test": test}}}}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"models": {"net": judged}}))
+    tables, figures = (importlib.import_module(name) for name in ("real_tables", "result_figures"))
+    rows = (tables.Row("Net", "net", "net", short="`Net`"), tables.Row("Other", "other", "other"))
+    monkeypatch.setattr(tables, "RUNS", tmp_path)
+    monkeypatch.setattr(figures, "ROWS", rows)
+    accuracies = figures.accuracies_by_corruption()
+    assert accuracies.to_dict() == {"Net": {"fog": 0.5, "snow": 0.25}}
+    axes = figures.corruption_heat_map(accuracies).axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["snow", "fog"]
+    assert [text.get_text() for text in axes.texts] == ["25", "50"]
+    assert axes.get_xticklabels()[0].get_text() == "Net\n37.5%"
 
 
 def test_runs_of_other_lengths_and_images_stay_out_of_the_table_of_robust_trainings() -> None:

@@ -85,7 +85,8 @@ def test_every_kind_stores_its_evidence_and_the_best_recipe_trains_in_an_environ
     for file in ("catalog_01_raw.yml", "globals.yml", "parameters_ingestion.yml"):
         shutil.copy(project / "conf" / "sample" / file, tuned)
     shutil.copy(newest(reporting, "parameters_simple_cnn.yml"), tuned)
-    run("simple_cnn", env="tuned", parameters={"simple_cnn": {}})
+    wanted = ["simple_cnn.metrics"]
+    run("simple_cnn", env="tuned", parameters={"simple_cnn": {}}, to_outputs=wanted)
     metrics = json.loads(newest(reporting, "metrics.json").read_text())
     assert metrics["validation_accuracy"] == summary["best_validation_accuracy"]
 
