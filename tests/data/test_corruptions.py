@@ -21,6 +21,7 @@ from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifar100_transfer.data.corruptions.blur import glass_blur, smear
 from cifar100_transfer.data.corruptions.digital import elastic_transform
 from cifar100_transfer.data.corruptions.draws import BLOCK, Draws
+from cifar100_transfer.data.corruptions.engine import computing_device
 from cifar100_transfer.data.corruptions.frost_texture import frost_textures
 from cifar100_transfer.data.corruptions.linear import fixed_point
 from cifar100_transfer.data.corruptions.weather import _plasma
@@ -551,3 +552,8 @@ def test_statistics_are_those_of_the_original(real_data: Path) -> None:
 
 if __name__ == "__main__":
     write_figures()
+
+
+@pytest.mark.parametrize(("home", "computing"), [("mps", "cpu"), ("cpu", "cpu"), ("cuda", "cuda")])
+def test_images_are_corrupted_where_there_are_doubles(home: str, computing: str) -> None:
+    assert computing_device(torch.device(home)).type == computing

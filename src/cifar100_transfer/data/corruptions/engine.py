@@ -79,7 +79,8 @@ def corrupt(
     Benchmarking Neural Network Robustness to Common Corruptions and Perturbations, 2019.
 
     Args:
-        images: uint8 [N, 3, H, W] on the CPU or a CUDA device, H and W at least 8. N may be 0.
+        images: uint8 [N, 3, H, W] on any device, H and W at least 8. N may be 0. Those on Apple's
+            MPS are corrupted on the CPU.
         corruption: one of `CORRUPTIONS`.
         severity: one of `SEVERITIES`.
         seed: at least 0.
@@ -93,9 +94,10 @@ def corrupt(
             images are of another type or shape.
     """
     _check(images, corruption, severity, seed, first_index)
+    home, images = images.device, images.to(computing_device(images.device))
     corrupted = torch.empty_like(images)
     if len(images) == 0:
-        return corrupted
+        return corrupted.to(home)
     function, constants = _DEFINITIONS[corruption]
     end = first_index + len(images)
     for block in range(first_index // BLOCK, (end - 1) // BLOCK + 1):
@@ -107,7 +109,12 @@ def corrupt(
         result = function(images[batch], draws, *constants[severity - 1])
         # Truncated, not rounded: so were the files of the challenge.
         corrupted[batch] = result.clamp(0, 255)
-    return corrupted
+    return corrupted.to(home)
+
+
+def computing_device(device: torch.device) -> torch.device:
+    """Return a device that has float64, as the corruptions' exact sums need: MPS has none."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _check(images: Tensor, corruption: str, severity: int, seed: int, first_index: int) -> None:
