@@ -115,8 +115,11 @@ def headlines() -> str:
         "| model | report | best public | ours: test | corrupted | adapted | training |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         *(_line(_headline(row, records)) for row, records in rows),
-        *(_line(_headline_on_gpu(champion, row)) for row in _champion_rows(champion)),
-        _line(_headline_on_gpu(race, _race_rows(race)[-1])),
+        *(
+            _line(_headline_on_gpu(champion, CHAMPION_PUBLIC, row))
+            for row in _champion_rows(champion)
+        ),
+        _line(_headline_on_gpu(race, RACE_PUBLIC, _race_rows(race)[-1])),
     ]
     commands = [
         *((row.short, records[0]["command"]) for row, records in rows if records),
@@ -127,16 +130,14 @@ def headlines() -> str:
 
 
 def _headline(row: Row, records: list[dict[str, Any]]) -> list[str]:
-    _, report, public, accuracy, _, corrupted, adapted, _, _, cost = _real_row(row, records)
-    if records:
-        cost = f"{cost.partition(',')[0]} on {share_of(records[0])}"
-    return [row.short, report, public, accuracy, corrupted, adapted, cost]
+    accuracy, _, corrupted, adapted, _ = _accuracies(row, records)
+    cost = f"{_minutes(records[0])} on {share_of(records[0])}" if records else DASH
+    return [row.short, *_known(row), accuracy, corrupted, adapted, cost]
 
 
-def _headline_on_gpu(record: dict[str, Any], row: list[str]) -> list[str]:
-    title, *cells, cost = row
-    public = CHAMPION_PUBLIC if "champion" in title else RACE_PUBLIC
-    return [title, DASH, public, *cells, f"{cost} on an {record['machine']['gpu']}"]
+def _headline_on_gpu(record: dict[str, Any], public: str, row: list[str]) -> list[str]:
+    title, *accuracies, cost = row
+    return [title, DASH, public, *accuracies, f"{cost} on an {record['machine']['gpu']}"]
 
 
 def real_table() -> str:
@@ -255,24 +256,39 @@ def _race_rows(record: dict[str, Any]) -> list[list[str]]:
 
 
 def _real_row(row: Row, records: list[dict[str, Any]]) -> list[str]:
-    known = [row.title, row.report or DASH, row.public or DASH]
+    cost = [DASH, DASH]
+    if records:
+        training = records[0]["models"][row.model]["training"]
+        cost = [
+            f"{training['epochs']} epochs, {training['images_per_second']:,.0f} images/s",
+            f"{_minutes(records[0])}, {records[-1]['peak_memory_gb']:.1f} GB",
+        ]
+    return [row.title, *_known(row), *_accuracies(row, records), *cost]
+
+
+def _known(row: Row) -> list[str]:
+    return [row.report or DASH, row.public or DASH]
+
+
+def _accuracies(row: Row, records: list[dict[str, Any]]) -> list[str]:
+    """Return top-1, top-5, and top-1 under corruptions: plain, adapted and over views."""
     if not records:
-        return [*known, "not measured", *[DASH] * 6]
-    models = [record["models"][row.model] for record in records]
-    training, first, last = models[0]["training"], records[0], records[-1]
+        return ["not measured", DASH, DASH, DASH, DASH]
+    metrics = [record["models"][row.model]["metrics"] for record in records]
     methods = [
         record["models"][row.model]["robustness"]["methods"]
         for kind in JUDGED
         for record in records_of(f"{row.name}_{kind}")
     ]
     return [
-        *known,
-        f"**{_test_accuracy([model['metrics'] for model in models])}**",
-        spread([100 * model["metrics"]["test_top5_accuracy"] for model in models], 1),
-        *(_corrupted(methods, method, len(models)) for method in ("plain", "batch_norm", "tta")),
-        f"{training['epochs']} epochs, {training['images_per_second']:,.0f} images/s",
-        f"{first['wall_seconds'] / 60:.1f} min, {last['peak_memory_gb']:.1f} GB",
+        f"**{_test_accuracy(metrics)}**",
+        spread([100 * values["test_top5_accuracy"] for values in metrics], 1),
+        *(_corrupted(methods, method, len(records)) for method in ("plain", "batch_norm", "tta")),
     ]
+
+
+def _minutes(record: dict[str, Any]) -> str:
+    return f"{record['wall_seconds'] / 60:.1f} min"
 
 
 def _line(cells: list[str]) -> str:
