@@ -58,14 +58,12 @@ def read_stored(file: Path) -> Any:
 
 def machine_of(record: Mapping[str, Any]) -> str:
     """Say which processor ran what a record is of, how much of it, and under which torch."""
-    about = record["machine"]
-    return f"{share_of(record)} of an {about['processor']}, torch {about['torch']}"
+    return f"{cores_of(record)}, torch {record['machine']['torch']}"
 
 
-def share_of(record: Mapping[str, Any]) -> str:
-    """Say on how many of a machine's cores something ran."""
+def cores_of(record: Mapping[str, Any]) -> str:
+    """Say on how many cores of which processor something ran."""
     about = record["machine"]
     threads = about.get("threads", about["cores"])
-    return (
-        f"{threads} of {about['cores']} cores" if threads < about["cores"] else f"{threads} cores"
-    )
+    share = f"{threads} of " if threads < about["cores"] else ""
+    return f"{share}{about['cores']} cores of an {about['processor']}"

@@ -29,7 +29,6 @@ import pandas as pd
 from machine import describe_machine, public_command, run_script
 from real_tables import RESULTS, RUNS, gpu_table, headlines, real_table
 from report_tables import fill, machine_of, read_stored, throughput_table
-from result_figures import FIGURES
 from trial_tables import ablation_table, grid_table, screening_table
 
 from cifar100_transfer.errors import UserError
@@ -102,6 +101,8 @@ def tables() -> None:
 
 def figures() -> None:
     """Draw the pictures of docs/results.md."""
+    from result_figures import FIGURES  # drawing packages take seconds to import
+
     for name, draw in FIGURES.items():
         draw().savefig(ROOT / "docs" / "images" / name, dpi=110)
 

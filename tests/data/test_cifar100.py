@@ -140,6 +140,9 @@ def test_the_folder_or_the_archive_can_be_named_itself(
     named = (held / itself).rename(tmp_path / f"my {itself}")
     assert len(read_cifar100(named)[0]) == 8
     assert [path.is_file() for path in data_files(CIFAR100, named)] == [True] * files
+    make_official(monkeypatch, objects | {"test": part(4, seed=3)})
+    with pytest.raises(UserError, match=rf"has md5.* into {tmp_path}, name another place"):
+        read_cifar100(named)
 
 
 # In units of one set: both sets' images, and from an archive the bytes of the second.
@@ -223,13 +226,14 @@ def test_absent_data_without_a_network_says_what_to_do(
     nowhere = replace(CIFAR100, url="http://127.0.0.1:1/archive")
     monkeypatch.setattr(cifar100, "CIFAR100", nowhere)
     monkeypatch.setattr("cifar100_transfer.data.fetch.ATTEMPTS", 1)
-    with pytest.raises(UserError, match=r"can't be fetched.*--params=raw_data=DIR.*--env=sample"):
+    said = rf"can't be fetched.* into {tmp_path}, .*--params=raw_data=DIR.*--env=sample"
+    with pytest.raises(UserError, match=said):
         read_cifar100(tmp_path)
     assert not (tmp_path / ARCHIVE).exists()
 
 
 def test_absent_unofficial_data_is_not_fetched(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match=f"{tmp_path / FOLDER} does not exist"):
         read_cifar100(tmp_path, official=False)
 
 

@@ -17,11 +17,10 @@ from PIL import Image
 from scipy import ndimage
 
 from cifar100_transfer.data.cifar100 import read_cifar100
-from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt, engine
 from cifar100_transfer.data.corruptions.blur import glass_blur, smear
 from cifar100_transfer.data.corruptions.digital import elastic_transform
 from cifar100_transfer.data.corruptions.draws import BLOCK, Draws
-from cifar100_transfer.data.corruptions.engine import computing_device
 from cifar100_transfer.data.corruptions.frost_texture import frost_textures
 from cifar100_transfer.data.corruptions.linear import fixed_point
 from cifar100_transfer.data.corruptions.weather import _plasma
@@ -556,4 +555,11 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize(("home", "computing"), [("mps", "cpu"), ("cpu", "cpu"), ("cuda", "cuda")])
 def test_images_are_corrupted_where_there_are_doubles(home: str, computing: str) -> None:
-    assert computing_device(torch.device(home)).type == computing
+    assert engine.computing_device(torch.device(home)).type == computing
+
+
+def test_images_are_moved_to_the_computing_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tensors of the device "meta" have no values: nothing can come back from there.
+    monkeypatch.setattr(engine, "computing_device", lambda _: torch.device("meta"))
+    with pytest.raises(NotImplementedError, match="meta"):
+        corrupt(torch.zeros(0, 3, 8, 8, dtype=torch.uint8), "fog", 1, seed=0)

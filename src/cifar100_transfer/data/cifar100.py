@@ -121,10 +121,11 @@ def read_files(
         UserError: files are absent and can't be fetched, altered, damaged, or no such dictionary.
     """
     loaded = {}
+    place = _locate(publication, raw_data)
     # One file at a time: its bytes take as much memory as the images in it.
-    for name, file in _open_files(publication, raw_data, official):
+    for name, file in _open_files(publication, place, official):
         if official:
-            _check_md5(file, name, publication, raw_data)
+            _check_md5(file, name, publication, place)
         loaded[name] = _unpickle(file, f"{publication.folder}/{name}")
     return loaded
 
@@ -157,15 +158,14 @@ def _advice(publication: Publication, raw_data: Path) -> str:
 
 
 def _open_files(
-    publication: Publication, raw_data: Path, official: bool
+    publication: Publication, place: Path, official: bool
 ) -> Iterator[tuple[str, io.BufferedIOBase]]:
-    place = _locate(publication, raw_data)
     if place.is_dir():
         return _open_folder(place, publication)
     if not place.exists():
         if not official:
-            raise UserError(f"{raw_data / publication.folder} does not exist")
-        advice = _advice(publication, raw_data)
+            raise UserError(f"{place.with_name(publication.folder)} does not exist")
+        advice = _advice(publication, place.parent)
         fetch(publication.url, place, f"md5:{publication.archive_md5}", advice)
     return _open_archive(place, publication)
 
@@ -221,16 +221,14 @@ def _check_stream(archive: Path, publication: Publication) -> None:
                 )
 
 
-def _check_md5(
-    file: io.BufferedIOBase, name: str, publication: Publication, raw_data: Path
-) -> None:
+def _check_md5(file: io.BufferedIOBase, name: str, publication: Publication, place: Path) -> None:
     found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     file.seek(0)
     if found != publication.file_md5[name]:
         raise UserError(
-            f"{publication.folder}/{name} in {raw_data} has md5 {found} instead of "
+            f"{publication.folder}/{name} in {place.parent} has md5 {found} instead of "
             f"{publication.file_md5[name]}: it is truncated, altered or not {publication.title}. "
-            f"Delete it. {_advice(publication, raw_data)}"
+            f"Delete it. {_advice(publication, place.parent)}"
         )
 
 
