@@ -160,13 +160,15 @@ def real_table() -> str:
         [
             *lines,
             "",
-            "Accuracies on the 10,000 test images in percent: one seed with its 95 % interval, or "
-            "the mean ± standard deviation of several (of fewer where their number stands beside "
-            "it). *Corrupted*: mean over nineteen corruptions "
-            "at five severities; *adapted*: the same with batch-norm statistics re-estimated on "
-            "each of them (transductive); *views*: the mean over six mirrored and shifted views of "
-            "each corrupted image. Of several seeds, time and images/s are those of the first, "
-            "the peak memory is that of the last. Commands:",
+            "Top-1 accuracy in percent: the mean ± standard deviation over the seeds (over fewer "
+            "where their number stands beside it), or one seed. *Test* and *top-5*: all 10,000 "
+            "test images, of one seed with the 95 % interval; the other columns: of the number "
+            "of test images that stands with the command, the same for every model. *Corrupted*: "
+            "mean over nineteen corruptions at five severities; *adapted*: the same with "
+            "batch-norm statistics re-estimated on each of them (transductive); *views*: the "
+            "mean over six mirrored and shifted views of each corrupted image. Of several seeds, "
+            "time and images/s are those of the first, the peak memory is that of the last. "
+            "Commands:",
             "",
             *commands,
         ]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot as plt
-from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -366,6 +366,26 @@ def test_comparison_puts_the_best_first() -> None:
     assert ticks(figure.axes[0].yaxis) == ["better_one", "worse"]
     for text in ("60.0%", "820 k parameters 90 seconds", "23.7 M parameters", "time unknown"):
         assert text in texts(figure)
+
+
+@pytest.mark.parametrize("models", [1, 32])
+def test_the_legend_of_costs_names_every_model(models: int) -> None:
+    table = pd.DataFrame(
+        {
+            "model": [f"model_{k}" for k in range(models)],
+            "test_accuracy": 0.5,
+            "test_accuracy_low": 0.4,
+            "test_accuracy_high": 0.6,
+            "seconds": 10.0,
+            "parameters": 1e6,
+            "flops": 1e9,
+        }
+    )
+    figure = figures.accuracy_against_cost(table)
+
+    box = figure.legends[0].get_window_extent(FigureCanvasAgg(figure).get_renderer())
+    assert box.y0 >= 0
+    assert box.y1 <= figure.bbox.y1
 
 
 def test_overlaid_curves_use_cumulative_time() -> None:

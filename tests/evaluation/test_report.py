@@ -184,6 +184,20 @@ def test_transfer_is_compared_with_the_same_network_from_scratch() -> None:
     assert "loses 5.0 points" in plain(sentence)
 
 
+def test_what_else_differs_is_said_beside_the_gain_of_transfer() -> None:
+    tuned, scratch = model(pretrained=True), model()
+    training = scratch["summary"]["recipe"]["training"]
+    training |= {"label_smoothing": 0.1, "seed": 1}
+    tuned["summary"]["recipe"]["model"]["dropout"] = 0.3
+
+    (sentence,) = transfer_sentences(report_of({"tuned": tuned, "scratch": scratch}))
+
+    assert (
+        "pretrained weights instead of random ones, and training it with another dropout and "
+        "label smoothing, gains 0.0 points" in plain(sentence)
+    )
+
+
 def test_times_are_told_as_sooner_later_or_never() -> None:
     models = {
         "best": model(),
@@ -205,7 +219,7 @@ def test_times_are_told_as_sooner_later_or_never() -> None:
 
 @pytest.mark.parametrize(
     ("gap", "verdict"),
-    [(0.3, "strong"), (0.05, "some"), (0.0, "hardly any"), (-0.1, "harder than test images")],
+    [(0.3, "strong"), (0.05, "some"), (0.0, "hardly any"), (-0.1, "no sign")],
 )
 def test_a_gap_is_put_into_words(gap: float, verdict: str) -> None:
     assert verdict in overfitting_verdict(gap)
@@ -214,9 +228,12 @@ def test_a_gap_is_put_into_words(gap: float, verdict: str) -> None:
 def test_overfitting_says_when_the_validation_loss_turned() -> None:
     turned = overfitting_sentence("m", model())
     falling = overfitting_sentence("m", model(history=history([0.1, 0.2], 1.0)))
+    flat = history([0.1, 0.2, 0.2], 1.0).assign(validation_loss=[0.2, 0.1, 0.102])
+    stayed = plain(overfitting_sentence("m", model(history=flat)))
 
     assert "a gap of 30.0 points: strong overfitting" in plain(turned)
     assert "lowest in epoch 2 of 3 and rose by 0.10 nats" in turned
+    assert stayed.endswith("lowest in epoch 2 of 3 and stayed there.")
     assert falling.endswith("Its validation loss fell until the last epoch.")
 
 

@@ -8,7 +8,11 @@ import pytest
 import torch
 
 from cifar100_transfer.data import Predictions
-from cifar100_transfer.pipelines.comparison.nodes import compare_pairs, draw_overlaid_curves
+from cifar100_transfer.pipelines.comparison.nodes import (
+    compare_pairs,
+    draw_overlaid_curves,
+    measure_time_to_accuracy,
+)
 
 RUN = "2024-01-01T10.00.00"
 
@@ -16,7 +20,11 @@ RUN = "2024-01-01T10.00.00"
 def result(model: str, run: str, predictions: Predictions | None) -> dict[str, Any]:
     history = pd.DataFrame({"epoch": [1], "validation_accuracy": [0.5], "seconds": [1.0]})
     judged = (lambda: predictions) if predictions else None
-    return {"model": model, "run": run, "history": history, "predictions": judged}
+    summary = {"device": "cpu", "validation_images": 10}
+    return {
+        **{"model": model, "run": run, "history": history, "predictions": judged},
+        "summary": summary,
+    }
 
 
 def predictions(labels: list[int]) -> Predictions:
@@ -53,4 +61,28 @@ def test_what_is_left_out_of_the_pairs_is_logged(caplog: pytest.LogCaptureFixtur
     assert caplog.messages == [
         "'c' has no stored predictions: its pairs are not tested",
         "'a' and 'b' were judged on different images: the pair is not tested",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"device": "cuda"}, "had other devices"),
+        ({"validation_images": 20}, "had other validation images"),
+    ],
+)
+def test_times_are_compared_under_equal_conditions_only(
+    other: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    results = [result(name, RUN, None) for name in ("a", "b", "c")]
+    results[1]["summary"] = {**results[1]["summary"], **other}
+
+    with caplog.at_level(logging.INFO):
+        times = measure_time_to_accuracy(results, table(results))
+
+    assert list(zip(times["reference"], times["model"], strict=True)) == [("a", "c"), ("c", "a")]
+    assert times.index.tolist() == [0, 1]
+    assert caplog.messages == [
+        f"'a' and 'b' {said}: their times are not compared",
+        f"'b' and 'c' {said}: their times are not compared",
     ]

@@ -33,6 +33,8 @@ _UNUSED = {
     "training.schedule.warmup_share": {"constant", "step"},
     "training.optimizer.momentum": {"adam", "adamw"},
 }
+# What a network that starts from pretrained weights has no use for.
+_OF_RANDOM_WEIGHTS = {"zero init residual", "seed"}
 _DEFAULTS = {
     "model": ModelConfig(architecture="simple_cnn").model_dump(mode="json"),
     "training": TrainingConfig().model_dump(mode="json"),
@@ -194,9 +196,11 @@ def transfer_sentences(report: Report) -> Iterator[str]:
             if not same or _is_pretrained(scratch["summary"]):
                 continue
             gain = accuracy[name] - accuracy[other]
+            changed = _differing_settings({name: model, other: scratch})
+            besides = f", and training it with another {_listed(changed)}," if changed else ""
             yield (
                 f"{name} and {other} are the same network, {model['summary']['architecture']}: "
-                f"starting from pretrained weights instead of random ones "
+                f"starting from pretrained weights instead of random ones{besides} "
                 f"{'gains' if gain >= 0 else 'loses'} {points(abs(gain))} of test accuracy."
             )
 
@@ -227,7 +231,7 @@ def overfitting_verdict(gap: float) -> str:
         return "some overfitting"
     if gap > -SLIGHT_GAP:
         return "hardly any overfitting"
-    return "none: training images, as augmented, are harder than test images"
+    return "no sign of overfitting, but training images, as augmented, are harder than test images"
 
 
 def overfitting_sentence(name: str, model: Mapping[str, Any]) -> str:
@@ -236,10 +240,10 @@ def overfitting_sentence(name: str, model: Mapping[str, Any]) -> str:
     gap = metrics["train_accuracy"] - metrics["test_accuracy"]
     losses = history["validation_loss"].to_numpy()
     lowest = int(losses.argmin())
-    rise = losses[-1] - losses[lowest]
+    rise = f"{losses[-1] - losses[lowest]:.2f}"
     course = (
-        f"Its validation loss was lowest in epoch {lowest + 1} of {len(losses)} and rose by "
-        f"{rise:.2f} nats until the end"
+        f"Its validation loss was lowest in epoch {lowest + 1} of {len(losses)} and "
+        + (f"rose by {rise} nats until the end" if float(rise) else "stayed there")
         if lowest + 1 < len(losses)
         else "Its validation loss fell until the last epoch"
     )
@@ -320,6 +324,19 @@ def settings_table(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, l
         if name in _ALWAYS_NAMED
         or any(value is not None and value != defaults.get(name) for value in values)
     ]
+
+
+def _differing_settings(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the names of the settings in which models differ, but for how weights are drawn."""
+    return [
+        name
+        for name, values in settings_table(models)
+        if len(set(values)) > 1 and name not in _OF_RANDOM_WEIGHTS
+    ]
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _settings(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -49,7 +49,8 @@ def learning_curves(history: pd.DataFrame, title: str) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if len(history) == 1:
             axes.set_xlim(best["epoch"] - 0.5, best["epoch"] + 0.5)
-    loss.set_title("cross-entropy (nats)")
+    # Not one quantity: smoothed or mixed labels are part of what training minimises.
+    loss.set_title("loss (nats): train as minimised, validation cross-entropy")
     accuracy.set_title("accuracy")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
     accuracy.plot(

@@ -59,6 +59,7 @@ def comparison(table: pd.DataFrame) -> Figure:
             edgecolor=SET_COLOURS[part],
             linewidths=1.4,
             label=part,
+            zorder=4,  # or the dot of an equal test accuracy would hide it
         )
     for position, row in zip(positions, ordered.to_dict("records"), strict=True):
         axes.text(
@@ -108,7 +109,9 @@ def accuracy_against_cost(table: pd.DataFrame) -> Figure:
             `test_accuracy_high`, `seconds` (of training), `parameters` and `flops` (of one image).
             Of the last three any may be NaN; the picture says which models are missing then.
     """
-    figure = empty_figure(12, 4.2, "Accuracy against cost", _missing_costs(table))
+    # The legend has a line for every model.
+    height = max(4.2, 1 + 0.2 * len(table))
+    figure = empty_figure(12, height, "Accuracy against cost", _missing_costs(table))
     quantities = {
         "seconds": "training time (s)",
         "parameters": "parameters",

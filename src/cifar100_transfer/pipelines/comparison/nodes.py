@@ -35,6 +35,8 @@ _FROM_SUMMARY = (
     "images_per_second",
     "device",
 )
+# What must be alike for "reached that accuracy in half the time" to mean something.
+_CONDITIONS_OF_TIME = {"device": "other devices", "validation_images": "other validation images"}
 
 
 def compare_models(
@@ -77,10 +79,34 @@ def compare_models(
 
 
 def measure_time_to_accuracy(results: list[dict[str, Any]], comparison: DataFrame) -> DataFrame:
-    """Tabulate how soon each model reaches the best validation accuracy of each other one."""
+    """Tabulate how soon each model reaches the best validation accuracy of each other one.
+
+    Pairs that were trained on different devices, or validated on different numbers of images, are
+    left out, and the log says so.
+    """
     from cifar100_transfer.evaluation.metrics import time_to_accuracy
 
-    return time_to_accuracy({name: r["history"] for name, r in _named(results, comparison).items()})
+    named = _named(results, comparison)
+    summaries = {name: result["summary"] for name, result in named.items()}
+    incomparable = set()
+    for first, second in combinations(summaries, 2):
+        for key, what in _CONDITIONS_OF_TIME.items():
+            if summaries[first].get(key) != summaries[second].get(key):
+                logger.info(
+                    "'%s' and '%s' had %s: their times are not compared", first, second, what
+                )
+                incomparable |= {(first, second), (second, first)}
+                break
+    table = time_to_accuracy({name: result["history"] for name, result in named.items()})
+    pairs = zip(table["reference"], table["model"], strict=True)
+    return table[[pair not in incomparable for pair in pairs]].reset_index(drop=True)
+
+
+def _difference_in_conditions(one: dict[str, Any], other: dict[str, Any]) -> str | None:
+    different = (
+        what for key, what in _CONDITIONS_OF_TIME.items() if one.get(key) != other.get(key)
+    )
+    return next(different, None)
 
 
 def compare_pairs(results: list[dict[str, Any]], comparison: DataFrame) -> DataFrame:
