@@ -146,6 +146,19 @@ def test_what_the_environment_has_no_use_for_is_refused(
         )
 
 
+def test_a_leading_tilde_is_the_home_folder_in_paths_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    bootstrap_project(ROOT)
+    given = {"raw_data": "~/data", "model": "~", "images": "cats~dogs"}
+    with KedroSession.create(ROOT, runtime_params=given) as session:
+        catalog = session.load_context().config_loader["catalog"]
+    assert catalog["cifar100_raw"]["filepath"] == str(tmp_path / "data")
+    assert catalog["own_pictures"]["filepath"] == "cats~dogs"
+    assert "~/" in catalog["chosen_classifier"]["filepath"]
+
+
 def test_what_hooks_take_and_a_catalog_that_cannot_be_read_are_let_through() -> None:
     entries = {"images": {"filepath": "${runtime_params:raw_data,x}"}}
     parameter_checks.check_takers(

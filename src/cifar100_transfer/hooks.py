@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
@@ -26,6 +27,7 @@ from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import return_freed_memory
 from cifar100_transfer.parameter_checks import (
     CATALOG_PARAMETERS,
+    PATH_PARAMETERS,
     Origin,
     check_names,
     check_takers,
@@ -83,17 +85,25 @@ class ParameterHooks:
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
         """Refuse unknown names, missing values, wrong types and values out of range."""
+        given = context.config_loader.runtime_params or {}
+        _expand_home(given)
         try:
             values, origin = _read_parameters(context)
             registered = dict(pipelines)
             selected = selection_checks.select(_options(), registered)
             check_names(values, registered, origin)
             check_values(values, registered, origin, selected)
-            given = context.config_loader.runtime_params or {}
             if set(given) & set(CATALOG_PARAMETERS):
                 check_takers(given, _unresolved_catalog(context), context.env or "local")
         except UserError as error:
             fail(error)
+
+
+def _expand_home(given: dict[str, Any]) -> None:
+    """Let `~` be the home folder in paths, which a shell leaves alone within `--params=`."""
+    for name in PATH_PARAMETERS:
+        if isinstance(given.get(name), str) and given[name].startswith("~"):
+            given[name] = os.path.expanduser(given[name])  # noqa: PTH111, leaves `~nobody` alone
 
 
 def _read_parameters(context: "KedroContext") -> tuple[Mapping[str, Any], Origin]:

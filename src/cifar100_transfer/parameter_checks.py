@@ -20,8 +20,9 @@ CATALOG_PARAMETERS = (
     *("raw_data", "weights", "challenge_data", "challenge_source"),
     *("model", "images", "image_size", "studies", "mlflow", "tensorboard"),
 )
-# Of these, what hooks take and not the catalog.
+# Of these, what hooks take and not the catalog; and what are paths.
 HOOK_PARAMETERS = ("mlflow", "tensorboard")
+PATH_PARAMETERS = ("raw_data", "weights", "challenge_data", "images")
 # Pipelines whose parameters a model may do without.
 OPTIONAL = ("tuning", "ablation")
 

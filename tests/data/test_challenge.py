@@ -233,6 +233,16 @@ def test_an_altered_official_file_is_refused_with_both_checksums(official: Path)
     assert "challenge_source=own" in str(raised.value)
 
 
+def test_a_file_of_another_kind_is_named_before_others_are_fetched(
+    official: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    challenge_path(official, 0).write_bytes(b"no array")
+    challenge_path(official, 9).unlink()
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("fetched"))
+    with pytest.raises(UserError, match=r"distortion00\.npy"):
+        open_official_challenge(official)
+
+
 def test_only_absent_files_are_fetched_from_the_published_place(
     official: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,6 +343,14 @@ def test_a_damaged_note_of_where_files_came_from_claims_nothing(
     assert open_own_challenge(tmp_path).digests == before
     with pytest.raises(UserError, match="were not made here"):
         write_challenge(tmp_path, images)
+
+
+def test_a_seed_that_is_none_costs_no_file(tmp_path: Path, images: torch.Tensor) -> None:
+    write_challenge(tmp_path, images)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match="seed must be at least 0, got -1"):
+        write_challenge(tmp_path, images, -1)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_foreign_files_are_never_replaced(tmp_path: Path, images: torch.Tensor) -> None:
@@ -474,3 +492,15 @@ def test_a_damaged_submission_is_named(tmp_path: Path) -> None:
     path.with_suffix(".csv.gz").write_bytes(b"no gzip")
     with pytest.raises(UserError, match=r"submission\.csv\.gz is no CSV"):
         read_submission(path.with_suffix(".csv.gz"))
+
+
+def test_no_flipped_bit_of_a_compressed_submission_is_more_than_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "submission.csv.gz"
+    write_submission(random_submission(2), path)
+    content = path.read_bytes()
+    for position in range(10, len(content) - 8, len(content) // 40):
+        path.write_bytes(
+            content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :]
+        )
+        with pytest.raises(UserError, match=r"submission\.csv\.gz"):
+            read_submission(path)

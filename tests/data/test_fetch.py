@@ -2,8 +2,10 @@
 
 import contextlib
 import hashlib
+import logging
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -356,3 +358,23 @@ def test_an_endless_answer_does_not_fill_the_disk(
     with pytest.raises(UserError, match=r"sends more than 100,000 bytes; they were deleted"):
         fetch(server.url, destination, DIGEST, ADVICE)
     assert list(destination.parent.iterdir()) == []
+
+
+def test_of_two_runs_one_fetches_and_the_other_waits(
+    server: Server, destination: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.stalls_after = 1000
+    caplog.set_level(logging.INFO)
+    pause = threading.Event()
+    with ThreadPoolExecutor(2) as runs:
+        first = runs.submit(fetch, server.url, destination, DIGEST, ADVICE)
+        while not server.requests:
+            pause.wait(0.01)
+        second = runs.submit(fetch, server.url, destination, DIGEST, ADVICE)
+        while "waiting for it" not in caplog.text:
+            pause.wait(0.01)
+        server.stalls_after = None
+        RELEASED.set()  # the first answer ends too early, and the first run goes on by itself
+        assert first.result(30) == second.result(30) == destination
+    assert destination.read_bytes() == CONTENT
+    assert server.requests == [None, "bytes=1000-"]

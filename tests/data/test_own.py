@@ -99,9 +99,18 @@ def spoil_the_test(folder: Path) -> None:
     write_class_folders(folder / "test", {"wasp": 1, "ant": 1})
 
 
+def spoil_by_a_class_called_train(folder: Path) -> None:
+    (folder / "bee").mkdir()
+    (folder / "val").mkdir()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (
+            spoil_by_a_class_called_train,
+            "holds train/ beside bee, val: put all pictures into",
+        ),
         (spoil_nothing_there, "holds 0 folders: it should hold one folder of pictures a class"),
         (spoil_all_classes_but_one, "holds 1 folders: it should .* for two classes at least"),
         (spoil_a_picture, r"broken\.jpg can't be read as a picture .*: mend it or take it out"),
@@ -229,7 +238,11 @@ def test_a_data_set_of_more_pictures_than_are_read_at_once_is_whole(
 
 @pytest.mark.parametrize(
     ("missing", "message"),
-    [("label", "a split is empty, or has images without a label"), ("picture", "row 2 has no pic")],
+    [
+        ("label", "a split is empty, or has images without a label"),
+        ("null label", "a split is empty, or has images without a label"),
+        ("picture", "row 2 has no pic"),
+    ],
 )
 def test_rows_without_a_label_or_a_picture_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, message: str
@@ -237,9 +250,9 @@ def test_rows_without_a_label_or_a_picture_are_refused(
     monkeypatch.setattr("cifar100_transfer.data.own._READ_AT_ONCE", 2)
     write_class_folders(tmp_path, {"ant": 4})
     pictures: list[Path | None] = sorted((tmp_path / "ant").glob("*.png"))
-    labels = [0, 1, 0, 1]
-    if missing == "label":
-        labels[2] = -1
+    labels: list[int | None] = [0, 1, 0, 1]
+    if "label" in missing:
+        labels[2] = None if missing == "null label" else -1
     else:
         pictures[2] = None
     saved = save_pictures(tmp_path / "saved", pictures, labels)

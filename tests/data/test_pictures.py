@@ -45,15 +45,16 @@ def test_of_sixteen_bits_the_upper_eight_are_read(tmp_path: Path, suffix: str) -
     assert picture.tolist() == [[[0, 0, 1], [0x12, 0xFE, 0xFF]]] * 3
 
 
-def test_numbers_beyond_sixteen_bits_are_black_or_white(tmp_path: Path) -> None:
-    values = np.array([[-5, 0x1234, 1 << 20]], dtype=np.int32)
-    Image.fromarray(values).save(tmp_path / "grey.tif")
-    assert read_picture(tmp_path / "grey.tif", (1, 3))[0].tolist() == [[0, 0x12, 0xFF]]
+def test_sixteen_bits_of_a_ppm_file_are_read_likewise(tmp_path: Path) -> None:
+    (tmp_path / "grey.pgm").write_bytes(b"P5 2 1 65535\n" + bytes([0x12, 0x34, 0xFE, 0xFF]))
+    assert Image.open(tmp_path / "grey.pgm").mode == "I"
+    assert read_picture(tmp_path / "grey.pgm", (1, 2))[0].tolist() == [[0x12, 0xFE]]
 
 
-def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((2, 2), dtype=np.float32)).save(tmp_path / "depth.tif")
-    with pytest.raises(UserError, match="floating-point numbers of unknown range"):
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_pixels_of_unknown_range_are_refused(tmp_path: Path, kind: type) -> None:
+    Image.fromarray(np.zeros((2, 2), dtype=kind)).save(tmp_path / "depth.tif")
+    with pytest.raises(UserError, match="numbers of unknown range"):
         read_picture(tmp_path / "depth.tif", (2, 2))
 
 
@@ -125,7 +126,11 @@ def test_files_are_found_in_folders_in_order_and_hidden_ones_are_not(tmp_path: P
 
 def test_a_name_that_is_no_text_can_be_shown(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.png")).touch()
-    assert find_pictures(tmp_path).names == ["caf\N{REPLACEMENT CHARACTER}.png"]
+    (tmp_path / "cat\rdog.png").touch()
+    assert find_pictures(tmp_path).names == [
+        "caf\N{REPLACEMENT CHARACTER}.png",
+        "cat\N{REPLACEMENT CHARACTER}dog.png",
+    ]
 
 
 def test_absent_and_empty_places_are_named(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 import math
 import os
 import pickle
+import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 from cifar100_transfer.data.pretrained import published_weights, read_weights
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, ClassifierSpec, save_classifier
+from cifar100_transfer.storage import file_digest
 
 STATE = {"conv.weight": torch.arange(6.0).view(2, 3), "count": torch.tensor(3)}
 
@@ -72,6 +76,13 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         read_weights(tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize("odd", [torch.ones(2, device="meta"), torch.eye(2).to_sparse()])
+def test_tensors_without_plain_values_are_refused(tmp_path: Path, odd: torch.Tensor) -> None:
+    torch.save({"odd": odd}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w\.pth holds tensors without values, or sparse ones"):
+        read_weights(tmp_path / "w.pth")
+
+
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
 def test_a_missing_file_says_what_to_do(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=rf"{name} do not exist.*--params=weights=FILE"):
@@ -124,23 +135,61 @@ def test_unknown_names_show_a_right_one(name: str) -> None:
         published_weights(name)
 
 
-def test_published_weights_are_those_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(url: str, **options: Any) -> dict[str, torch.Tensor]:
-        assert url == torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url
-        assert options["check_hash"]
-        return STATE
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where torch keeps weights whose name carries the checksum of `STATE` as stored."""
+    torch.save(STATE, tmp_path / "published")
+    digest = file_digest(tmp_path / "published", "sha256")
+    weight = SimpleNamespace(url=f"https://download.example/net-{digest[:8]}.pth")
+    monkeypatch.setattr("torchvision.models.get_weight", lambda _name: weight)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    return tmp_path / "hub" / "checkpoints" / f"net-{digest[:8]}.pth"
 
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
-    assert equal(published_weights("SqueezeNet1_1_Weights.IMAGENET1K_V1"), STATE)
+
+def test_published_weights_are_fetched_once(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def download(url: str, file: str, hash_prefix: str) -> None:
+        asked.append((url, hash_prefix))
+        shutil.copy(tmp_path / "published", file)
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", download)
+    assert equal(published_weights("any"), STATE)
+    assert equal(published_weights("any"), STATE)
+    prefix = published.stem.removeprefix("net-")
+    assert asked == [(f"https://download.example/net-{prefix}.pth", prefix)]
+
+
+def test_the_name_of_published_weights_carries_their_checksum() -> None:
+    url = torchvision.models.ResNet50_Weights.IMAGENET1K_V1.url
+    assert re.fullmatch(r"https://.*/resnet50-[0-9a-f]{8}\.pth", url)
+
+
+@pytest.mark.parametrize("content", ["hostile", "truncated", "empty"])
+def test_another_file_in_the_cache_of_torch_is_not_read(
+    published: Path, tmp_path: Path, content: str
+) -> None:
+    published.parent.mkdir(parents=True)
+    trace = tmp_path / "trace"
+    if content == "hostile":
+        torch.save(STATE | {"trap": Hostile(trace)}, published)
+    else:
+        part = (tmp_path / "published").read_bytes()[: -40 if content == "truncated" else 0]
+        published.write_bytes(part)
+    with pytest.raises(UserError, match=r"net-\w+\.pth is not what torchvision .* Delete it"):
+        published_weights("any")
+    assert not trace.exists()
 
 
 @pytest.mark.parametrize("error", [OSError("no route"), RuntimeError("invalid hash value")])
 def test_weights_that_cannot_be_fetched_say_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
+    published: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def download(url: str, **options: Any) -> None:
+    def download(url: str, file: str, **options: Any) -> None:
         raise error
 
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
+    monkeypatch.setattr("torch.hub.download_url_to_file", download)
     with pytest.raises(UserError, match=rf"can't be fetched .*{error}.*--params=weights=FILE"):
-        published_weights("ResNet50_Weights.IMAGENET1K_V1")
+        published_weights("any")

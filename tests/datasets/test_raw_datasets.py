@@ -9,6 +9,8 @@ import pytest
 from kedro.io import AbstractDataset, DatasetError
 from PIL import Image
 
+from cifar100_transfer.data import ImageSet
+from cifar100_transfer.data.sample import write_cifar_archive_folder
 from tests.pictures import write_class_folders
 
 PACKAGE = "cifar100_transfer.datasets"
@@ -81,3 +83,24 @@ def test_a_saved_data_set_is_read_as_its_entry_says(tmp_path: Path) -> None:
     assert train.class_names == ("x", "y")
     assert (len(train), len(test)) == (4, 4)
     assert train.image_size == (9, 9)
+
+
+def test_a_generation_that_was_cut_off_is_not_taken_for_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sample(seed: int) -> Any:
+        settings = {"task": "target", "train_per_class": 1, "test_per_class": 1, "seed": seed}
+        return entry("SampleDataset", tmp_path, **settings)
+
+    def cut_off(folder: Path, train: ImageSet, test: ImageSet) -> None:
+        write_cifar_archive_folder(folder, train, train)  # the test images are not there yet
+        raise KeyboardInterrupt
+
+    train, test = sample(0).load()
+    with monkeypatch.context() as patch:
+        patch.setattr("cifar100_transfer.datasets.raw.write_cifar_archive_folder", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            sample(7).load()
+    again = sample(0).load()
+    assert again[0].images.equal(train.images)
+    assert again[1].images.equal(test.images)

@@ -57,6 +57,7 @@ def test_an_export_that_computes_otherwise_is_refused() -> None:
         lambda x: predict_logits(classifier, x) + 0.01,
         lambda x: predict_logits(classifier, x) * torch.nan,
         lambda x: predict_logits(classifier, x.flip(0)),
+        lambda x: predict_logits(classifier, x).index_fill(0, torch.arange(1, len(x)), torch.nan),
     ):
         with pytest.raises(UserError, match="so it was not stored"):
             export.check_export(wrong, classifier, images, ("torch",))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def test_an_export_that_computes_otherwise_is_not_stored(
     with pytest.raises(UserError, match="so it was not stored"):
         run("export", parameters={"model": "simple_cnn"}, node_names=["export_program"])
     assert not (project / "data/sample/06_models/simple_cnn/classifier.pt2").exists()
+
+
+def test_images_of_another_size_are_refused_before_the_export(
+    project: Path, run: Run, test_set: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(test_set, images=test_set.images[:, :, :, :8])
+    save_image_set(other, project / "data/sample/05_model_input/test_set.safetensors")
+    monkeypatch.setattr(export, "export_program", lambda _: pytest.fail("exported"))
+    with pytest.raises(UserError, match=r"are of \(12, 8\) pixels, .* trained on of \(12, 16\)"):
+        run("export", parameters={"model": "simple_cnn"}, node_names=["export_program"])
 
 
 def test_onnx_is_stored_or_its_extra_is_named_before_the_run(

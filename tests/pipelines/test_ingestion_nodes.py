@@ -1,12 +1,15 @@
 """The ingestion's nodes on images in memory."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from cifar100_transfer.config import SplitConfig
 from cifar100_transfer.data import ImageSet
+from cifar100_transfer.errors import UserError
 from cifar100_transfer.pipelines.ingestion.nodes import split_images
 
 
@@ -38,3 +41,23 @@ def test_test_images_among_the_validation_images_are_counted(
         "10 of 10 test images are exact copies of validation images: being right about them proves "
         "nothing"
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"class_names": ("b", "a")}, "classes, in this order: a, b and b, a"),
+        ({"images": torch.zeros(2, 3, 4, 6, dtype=torch.uint8)}, "height and width: 4, 4 and 4, 6"),
+        (
+            {"coarse_names": ("x",), "coarse_of_class": (0, 0)},
+            "coarse classes: none and x",
+        ),
+    ],
+)
+def test_test_images_of_another_kind_are_refused_before_any_training(
+    change: dict[str, Any], said: str
+) -> None:
+    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    train = ImageSet(images, torch.tensor([0, 1]), ("a", "b"))
+    with pytest.raises(UserError, match=f"test images differ in their {said}"):
+        split_images((train, replace(train, **change)), SplitConfig())

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import logging
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -173,8 +174,11 @@ def open_official_challenge(folder: Path) -> ChallengeFiles:
         f"Put {_names()} into {folder}, name another folder with --params=challenge_data=DIR, or "
         f"try the embedded data with --env=sample."
     )
-    for distortion, sha256 in enumerate(FILE_SHA256):
-        path = challenge_path(folder, distortion)
+    paths = [challenge_path(folder, distortion) for distortion in range(len(DISTORTIONS))]
+    for path in paths:
+        if path.exists():  # what is wrong here is said before hundreds of megabytes are fetched
+            open_file(path, IMAGES_PER_SEVERITY)
+    for path, sha256 in zip(paths, FILE_SHA256, strict=True):
         fetch(f"{URL}/{path.name}", path, f"sha256:{sha256}", advice)
     files = _open_all(folder, IMAGES_PER_SEVERITY)
     for distortion, (found, wanted) in enumerate(zip(files.digests, FILE_SHA256, strict=True)):
@@ -243,13 +247,16 @@ def write_challenge(folder: Path, images: torch.Tensor, seed: int = 0) -> None:
         seed: of the corruptions, at least 0.
 
     Raises:
-        UserError: the images have another shape, the folder holds foreign files, or writing fails.
+        UserError: the images have another shape, the seed is negative, the folder holds foreign
+            files, or writing fails.
     """
     if images.dtype != torch.uint8 or images.shape[1:] != (3, SIDE, SIDE) or not len(images):
         raise UserError(
             f"a challenge is made of uint8 [n, 3, {SIDE}, {SIDE}] images, got {images.dtype} "
             f"{list(images.shape)}"
         )
+    if seed < 0:
+        raise UserError(f"seed must be at least 0, got {seed}")
     _claim(folder, images, seed)
     missing = [
         distortion
@@ -415,5 +422,5 @@ def read_submission(path: Path) -> Submission:
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, keep_default_na=False)  # unpacks by the suffix
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is no CSV table ({error})") from error

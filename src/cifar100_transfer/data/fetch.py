@@ -1,12 +1,18 @@
 """Downloads that are checked, resumed, and never left half done under their final name."""
 
+import hashlib
 import http.client
 import logging
+import os
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
 from tqdm import tqdm
 
 from cifar100_transfer.errors import UserError
@@ -24,7 +30,8 @@ def fetch(url: str, destination: Path, digest: str, advice: str) -> Path:
     """Download a file once, with a progress bar, going on where an earlier attempt ended.
 
     Bytes gather in `<destination>.part`; only when their digest is right do they get their final
-    name. A connection that stalls for 30 s or breaks is tried four times in all.
+    name. A connection that stalls for 30 s or breaks is tried four times in all. Of several runs
+    that want the file at once one fetches it, and the others wait for it.
 
     Args:
         url: http or https address.
@@ -40,6 +47,31 @@ def fetch(url: str, destination: Path, digest: str, advice: str) -> Path:
     """
     if destination.exists():
         return destination
+    with _alone(destination):
+        if not destination.exists():
+            _fetch(url, destination, digest, advice)
+    return destination
+
+
+@contextmanager
+def _alone(destination: Path) -> Iterator[None]:
+    """Keep this user's other runs on this machine from fetching the same file meanwhile."""
+    # Not beside the file: its folder is made only when there is something to put into it.
+    key = hashlib.sha256(str(destination.resolve()).encode()).hexdigest()[:16]
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    lock = filelock.FileLock(Path(tempfile.gettempdir(), f"cifar100-transfer-{user}-{key}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        logger.info("Another run fetches %s: waiting for it", destination)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fetch(url: str, destination: Path, digest: str, advice: str) -> None:
     part = destination.with_name(destination.name + ".part")
     problem: Exception | None = None
     for attempt in range(ATTEMPTS):
@@ -64,7 +96,6 @@ def fetch(url: str, destination: Path, digest: str, advice: str) -> Path:
     else:
         raise UserError(f"{url} can't be fetched ({problem}). {advice}") from problem
     _accept(part, destination, url, digest, advice)
-    return destination
 
 
 class _TooLongError(Exception):

@@ -41,10 +41,16 @@ def read_image_folder(
         Training and test images, without coarse classes, in the order of their paths.
 
     Raises:
-        UserError: no such folder, a class without pictures, test classes that are not in `train/`,
-            a picture that can't be read, or a class too small to be divided.
+        UserError: no such folder, others beside `train/` and `test/`, a class without pictures,
+            test classes that are not in `train/`, a picture that can't be read, or a class too
+            small to be divided.
     """
     train_folder = folder / "train" if (folder / "train").is_dir() else folder
+    if train_folder != folder and (others := sorted({*_folders(folder)} - {"train", "test"})):
+        raise UserError(
+            f"{folder} holds train/ beside {', '.join(others)}: put all pictures into train/CLASS/ "
+            f"and test/CLASS/, or call the class 'train' otherwise"
+        )
     class_names = _folders(train_folder)
     if len(class_names) < 2:
         raise UserError(
@@ -160,7 +166,9 @@ def _decode(stored: Dataset, folder: Path, image_size: int, label: str | None) -
         rows = enumerate(batch[image_column], start=len(images) * _READ_AT_ONCE)
         files = [_open(picture, folder, row) for row, picture in rows]
         images.append(_read_all(files, image_size))
-    labels = torch.tensor(stored[label_column][:], dtype=torch.int64)
+    # None, or -1: the library writes both for "no label".
+    found = [-1 if label is None else label for label in stored[label_column][:]]
+    labels = torch.tensor(found, dtype=torch.int64)
     if len(labels) == 0 or int(labels.min()) < 0:
         raise UserError(f"{folder}: a split is empty, or has images without a label")
     return ImageSet(

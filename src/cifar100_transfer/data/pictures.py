@@ -36,9 +36,13 @@ class PictureFiles:
 
     @property
     def names(self) -> list[str]:
-        """Path of every file below `root`, with slashes; what is no UTF-8 is shown as �."""
+        """Path of every file below `root`, with slashes; what is no UTF-8 is shown as �.
+
+        So is a carriage return, which would end a row of a table of these names.
+        """
         relative = (path.relative_to(self.root).as_posix() for path in self.paths)
-        return [os.fsencode(name).decode("utf-8", errors="replace") for name in relative]
+        decoded = (os.fsencode(name).decode("utf-8", errors="replace") for name in relative)
+        return [name.replace("\r", "\N{REPLACEMENT CHARACTER}") for name in decoded]
 
 
 def find_pictures(path: Path) -> PictureFiles:
@@ -86,7 +90,7 @@ def read_picture(file: Path | IO[bytes], size: tuple[int, int]) -> torch.Tensor:
     """
     try:
         with Image.open(file) as image:
-            upright = _to_rgb(ImageOps.exif_transpose(image))
+            upright = _to_rgb(ImageOps.exif_transpose(image), image.format)
             fitted = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BICUBIC)
     except Exception as error:
         # A damaged picture can fail in any way; whatever it was, the file is at fault.
@@ -96,9 +100,11 @@ def read_picture(file: Path | IO[bytes], size: tuple[int, int]) -> torch.Tensor:
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous()
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise UserError("its pixels are floating-point numbers of unknown range")
+def _to_rgb(image: Image.Image, file_format: str | None) -> Image.Image:
+    # In these two formats 32 bits hold 16-bit grey; in others they may hold anything.
+    grey_in_32_bits = image.mode == "I" and file_format in ("PNG", "PPM")
+    if image.mode == "F" or (image.mode == "I" and not grey_in_32_bits):
+        raise UserError("its pixels are numbers of unknown range")
     if image.mode.startswith("I"):
         grey = np.clip(np.asarray(image), 0, 65535) >> 8
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")

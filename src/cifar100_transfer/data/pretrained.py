@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import safetensors.torch
 import torch
 
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.storage import file_digest
 
 _CLASSIFIER_PREFIX = "network."
 
@@ -17,13 +18,15 @@ def published_weights(name: str) -> dict[str, torch.Tensor]:
     """Return weights that torchvision publishes, downloading them once.
 
     The file is kept in torch's cache (`$TORCH_HOME/hub/checkpoints`), and its name carries the
-    first digits of its SHA-256, which are checked.
+    first digits of its SHA-256. They are checked every time, and no code in the file is run;
+    torchvision's own `get_state_dict` does neither with a file that is there already.
 
     Args:
         name: torchvision's name of the weights, such as `ResNet50_Weights.IMAGENET1K_V1`.
 
     Raises:
-        UserError: unknown name, or the weights are not cached and can't be fetched.
+        UserError: unknown name, the weights are not cached and can't be fetched, or the cached file
+            is another one.
     """
     import torchvision
 
@@ -34,14 +37,26 @@ def published_weights(name: str) -> dict[str, torch.Tensor]:
             f"pretrained_weights: torchvision knows no weights '{name}'; "
             f"a right name looks like ResNet50_Weights.IMAGENET1K_V1"
         ) from error
+    file_name = PurePosixPath(weights.url).name
+    path = Path(torch.hub.get_dir(), "checkpoints", file_name)
+    sha256 = path.stem.rpartition("-")[2]
     try:
-        return dict(weights.get_state_dict(progress=True, check_hash=True))
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=sha256)
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"pretrained weights {name} can't be fetched from {weights.url} ({error}). Put the "
             f"file into torch's cache (TORCH_HOME/hub/checkpoints), name a file of your own with "
             f"--params=weights=FILE, or try --env=sample"
         ) from error
+    found = file_digest(path, "sha256")
+    if not found.startswith(sha256):
+        raise UserError(
+            f"{path} is not what torchvision publishes: its SHA-256 begins with "
+            f"{found[: len(sha256)]} instead of {sha256}. Delete it to fetch it anew"
+        )
+    return read_weights(path)
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -77,6 +92,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     ):
         raise UserError(f"{path} holds no state dict (a dictionary of tensors)")
+    if any(value.is_meta or value.layout != torch.strided for value in state.values()):
+        raise UserError(f"{path} holds tensors without values, or sparse ones: no weights to load")
     if broken := [key for key, value in state.items() if not bool(value.isfinite().all())]:
         raise UserError(f"{path} holds weights that are not finite, first in {broken[0]}")
     network = {

@@ -169,6 +169,8 @@ class SampleDataset(RawDataset):
         stamp = self._folder / "sample.json"
         wanted = json.dumps({"task": self._task, "seed": self._seed, **self._per_class})
         if not stamp.is_file() or stamp.read_text(encoding="utf-8") != wanted:
+            # Or a generation that is cut off would leave its files under another one's stamp.
+            stamp.unlink(missing_ok=True)
             self._generate()
             with atomic_path(stamp) as temporary:
                 temporary.write_text(wanted, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cifar100_transfer.errors import UserError
 from cifar100_transfer.pipelines.annotations import Classifier, ImageSet, Tensor
 
 CHECKED_IMAGES = 256
@@ -14,8 +15,8 @@ def export_program(classifier: Classifier, test_set: ImageSet) -> tuple[bytes, d
     """
     from cifar100_transfer.models import export
 
-    content = export.export_program(classifier)
     images = _some_images(classifier, test_set)
+    content = export.export_program(classifier)
     run = export.load_program(content)
     return content, export.check_export(run, classifier, images, ("torch",))
 
@@ -27,8 +28,8 @@ def export_onnx(classifier: Classifier, test_set: ImageSet) -> tuple[bytes, dict
     """
     from cifar100_transfer.models import export
 
-    content = export.export_onnx(classifier)
     images = _some_images(classifier, test_set)
+    content = export.export_onnx(classifier)
     run = export.load_onnx(content)
     return content, export.check_export(run, classifier, images, ("torch", *export.ONNX_PACKAGES))
 
@@ -40,5 +41,11 @@ def _some_images(classifier: Classifier, test_set: ImageSet) -> Tensor:
     from cifar100_transfer.evaluation.prediction import check_classes
 
     check_classes(classifier, test_set)
+    size, wanted = tuple(test_set.images.shape[-2:]), tuple(classifier.spec.input_size)
+    if size != wanted:
+        raise UserError(
+            f"the test images are of {size} pixels, those the classifier was trained on of "
+            f"{wanted}: export it with its own data"
+        )
     count = min(CHECKED_IMAGES, len(test_set))
     return test_set.images[torch.linspace(0, len(test_set) - 1, count).long()]

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cifar100_transfer.config import SplitConfig
+from cifar100_transfer.errors import UserError
 from cifar100_transfer.pipelines.annotations import DataFrame, Figure, ImageSet
 
 logger = logging.getLogger(__name__)
@@ -16,16 +17,40 @@ def split_images(
     """Divide the official training images into training and validation, class by class.
 
     The test images stay as they are published. A warning says how many images occur in two sets.
+
+    Raises:
+        UserError: training and test images are of other classes or sizes, or a class is too small.
     """
     from cifar100_transfer.data import stratified_split, stratified_subset
 
     official_train, test_set = raw_images
+    _check_alike(official_train, test_set)
     train_set, validation_set = stratified_split(official_train, split.validation_share, split.seed)
     train_set = stratified_subset(train_set, split.train_images, split.seed)
     _warn_of_copies("validation", validation_set, "training", train_set)
     _warn_of_copies("test", test_set, "training", train_set)
     _warn_of_copies("test", test_set, "validation", validation_set)
     return train_set, validation_set, test_set
+
+
+def _check_alike(train: ImageSet, test: ImageSet) -> None:
+    """Refuse, before any training, test images on which no classifier can be judged."""
+    for what, one, other in (
+        ("classes, in this order", train.class_names, test.class_names),
+        ("coarse classes", train.coarse_names, test.coarse_names),
+        ("coarse classes of the classes", train.coarse_of_class, test.coarse_of_class),
+        ("height and width", tuple(train.images.shape[-2:]), tuple(test.images.shape[-2:])),
+    ):
+        if one != other:
+            raise UserError(
+                f"cifar100_raw: training and test images differ in their {what}: {_start(one)} and "
+                f"{_start(other)}"
+            )
+
+
+def _start(values: tuple[Any, ...]) -> str:
+    shown = [*map(str, values[:5]), *(["\N{HORIZONTAL ELLIPSIS}"] if values[5:] else [])]
+    return ", ".join(shown) or "none"
 
 
 def _warn_of_copies(name: str, images: ImageSet, source: str, originals: ImageSet) -> None:
