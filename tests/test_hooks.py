@@ -248,6 +248,12 @@ def test_a_user_error_is_found_among_the_causes() -> None:
         hooks.ErrorHooks().on_pipeline_error(outer)
 
 
+def test_memory_that_ends_is_a_line_that_says_what_to_do() -> None:
+    error = RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes\nat alloc_cpu.cpp")
+    with pytest.raises(UserError, match=r"too little memory \(.*: 9 bytes\): end what"):
+        hooks.ErrorHooks().on_pipeline_error(error)
+
+
 def test_memory_is_returned_after_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
     returned: list[bool] = []
     monkeypatch.setattr(hooks, "return_freed_memory", lambda: returned.append(True))

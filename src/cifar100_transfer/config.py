@@ -114,7 +114,8 @@ class ModelConfig(Settings):
     )
     zero_init_residual: bool = Field(
         False,
-        description="ResNets: blocks start as identities, so that a short training gets further.",
+        description="ResNets: blocks start as identities, so that a short training gets further. "
+        "Not together with `pretrained`, whose weights replace it.",
     )
     image_size: int | None = Field(
         None,
@@ -122,6 +123,15 @@ class ModelConfig(Settings):
         le=1024,
         description="Pixels to which height and width are resized first; null: as they come.",
     )
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> Self:
+        if self.pretrained and self.zero_init_residual:
+            raise ValueError(
+                "zero_init_residual is of random weights, which pretrained ones replace: "
+                "set one of them to false"
+            )
+        return self
 
 
 class OptimizerConfig(Settings):

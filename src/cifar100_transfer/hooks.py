@@ -76,7 +76,22 @@ class ErrorHooks:
                         f"what was finished is kept"
                     )
                 )
+            if _is_out_of_memory(cause):
+                reason = (str(cause) or type(cause).__name__).splitlines()[0]
+                fail(
+                    UserError(
+                        f"too little memory ({reason}): end what else uses it, or compute on "
+                        f"another device (compute.device) or on smaller images "
+                        f"(model.image_size); what was finished is kept"
+                    )
+                )
             cause = cause.__cause__
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    from cifar100_transfer.models import is_out_of_memory  # torch takes seconds to import
+
+    return is_out_of_memory(error)
 
 
 class ParameterHooks:

@@ -166,12 +166,12 @@ _IDENTITY = identify({"training": {"epochs": 3}})
 def _make_resume_point(folder: Path) -> Path:
     state = _classifier().state_dict()
     past = [{"epoch": 1}]
-    save_resume_point(folder, ResumePoint(_IDENTITY, 1, state, {"state": {}}, None, None, past))
+    save_resume_point(folder, ResumePoint(_IDENTITY, {}, 1, state, {"state": {}}, None, None, past))
     return folder / "resume.pt"
 
 
 def _read_resume_point(path: Path) -> str | None:
-    point = load_resume_point(path.parent, _IDENTITY)
+    point = load_resume_point(path.parent, _IDENTITY, {})
     return point and content_digest(point.weights, {"epoch": point.epoch, "past": point.history})
 
 

@@ -1,9 +1,12 @@
 """Classifying many images batch by batch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from cifar100_transfer.models import Classifier, ClassifierSpec, predict_logits
 
@@ -47,3 +50,15 @@ def test_the_mode_is_put_back_after_an_error(classifier: Classifier) -> None:
     with pytest.raises(ValueError, match="images are"):
         predict_logits(classifier, torch.zeros(4, 5, 8, 8))
     assert classifier.training
+
+
+@pytest.mark.parametrize(
+    ("size", "batches"), [(8, [512, 8]), (64, [512, 8]), (256, [32] * 16 + [8])]
+)
+def test_larger_images_are_classified_fewer_at_once(size: int, batches: list[int]) -> None:
+    seen: list[int] = []
+    classifier = Classifier(replace(SPEC, image_size=size))
+    classifier.network = nn.Module()
+    classifier.network.forward = lambda x: seen.append(len(x)) or torch.zeros(len(x), 3)
+    predict_logits(classifier, torch.zeros(520, 3, 8, 8, dtype=torch.uint8))
+    assert seen == batches

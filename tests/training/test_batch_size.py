@@ -112,6 +112,20 @@ def test_sizes_that_a_training_refuses_are_left_aside(
     assert choose(sets, auto(accumulation_steps=33)).batch_size == 64
 
 
+def test_memory_is_kept_as_in_the_training_that_follows(
+    sets: Sets, rates: dict[int, float | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates |= {32: 100.0}
+    order: list[str] = []
+    measure = batch_size.images_per_second
+    monkeypatch.setattr(batch_size, "keep_freed_memory", lambda: order.append("kept"))
+    monkeypatch.setattr(
+        batch_size, "images_per_second", lambda *a: order.append("measured") or measure(*a)
+    )
+    choose(sets, auto())
+    assert order[:2] == ["kept", "measured"]
+
+
 def test_real_measurements_end_in_a_size(sets: Sets, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         chosen = choose(sets, auto(), compute=Compute(precision=torch.bfloat16))

@@ -93,3 +93,8 @@ def test_large_images_give_the_stem_fewer_of_them_from_all_over_the_set(
     expected.fit(classifier.preprocess(image_set.images[:: -(-len(image_set) // 3)]))
     assert isinstance(classifier.network, ExpressCNN)
     assert torch.equal(classifier.network.stem.filters, expected.filters)
+
+
+def test_blocks_as_identities_are_of_random_weights_alone() -> None:
+    with pytest.raises(ValueError, match="set one of them to false"):
+        ModelConfig(architecture="resnet18", pretrained=True, zero_init_residual=True)

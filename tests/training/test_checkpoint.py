@@ -28,6 +28,7 @@ IDENTITY = identify({"seed": 0, "size": (8, 8), "optimizer": {"name": "sgd", "ra
 def point(epoch: int = 2) -> ResumePoint:
     return ResumePoint(
         identity=IDENTITY,
+        circumstances={},
         epoch=epoch,
         weights={"weight": torch.arange(4.0)},
         optimizer={"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1}]},
@@ -50,7 +51,7 @@ def test_a_resume_point_comes_back(
 ) -> None:
     with caplog.at_level(logging.INFO):
         save_resume_point(tmp_path / "new", stored)
-        loaded = load_resume_point(tmp_path / "new", IDENTITY)
+        loaded = load_resume_point(tmp_path / "new", IDENTITY, {})
     assert loaded is not None
     assert plain(asdict(loaded)) == plain(asdict(stored))
     file = tmp_path / "new" / "resume.pt"
@@ -66,7 +67,7 @@ def test_storing_copies_no_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(copy, "deepcopy", refuse)
     save_resume_point(tmp_path, point())
     monkeypatch.undo()
-    assert load_resume_point(tmp_path, IDENTITY) is not None
+    assert load_resume_point(tmp_path, IDENTITY, {}) is not None
 
 
 def test_a_full_disk_is_said_and_the_older_point_stays(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_a_full_disk_is_said_and_the_older_point_stays(tmp_path: Path) -> None:
             save_resume_point(tmp_path, larger)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    loaded = load_resume_point(tmp_path, IDENTITY)
+    loaded = load_resume_point(tmp_path, IDENTITY, {})
     assert loaded is not None
     assert loaded.epoch == 1
     assert [file.name for file in tmp_path.iterdir()] == ["resume.pt"]
@@ -108,7 +109,7 @@ def test_what_ends_a_write_comes_out_as_itself_and_the_older_point_stays(
         with pytest.raises(type(error)):
             save_resume_point(tmp_path, point(2))
         assert [file.name for file in tmp_path.glob("*.pt")] == ["resume.pt"]
-    loaded = load_resume_point(tmp_path, IDENTITY)
+    loaded = load_resume_point(tmp_path, IDENTITY, {})
     assert loaded is not None
     assert loaded.epoch == 1
 
@@ -117,7 +118,7 @@ def test_there_is_one_and_it_is_the_newest(tmp_path: Path) -> None:
     save_resume_point(tmp_path, point(1))
     save_resume_point(tmp_path, point(2))
     assert [path.name for path in tmp_path.iterdir()] == ["resume.pt"]
-    loaded = load_resume_point(tmp_path, IDENTITY)
+    loaded = load_resume_point(tmp_path, IDENTITY, {})
     assert loaded is not None
     assert loaded.epoch == 2
 
@@ -125,9 +126,9 @@ def test_there_is_one_and_it_is_the_newest(tmp_path: Path) -> None:
 def test_without_one_there_is_none_and_no_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert load_resume_point(tmp_path, IDENTITY) is None
+    assert load_resume_point(tmp_path, IDENTITY, {}) is None
     (tmp_path / "resume.pt").mkdir()
-    assert load_resume_point(tmp_path, IDENTITY) is None
+    assert load_resume_point(tmp_path, IDENTITY, {}) is None
     assert not caplog.records
 
 
@@ -143,7 +144,7 @@ def test_tensors_are_put_on_the_cpu_wherever_they_were(
 
     save_resume_point(tmp_path, point())
     monkeypatch.setattr(torch, "load", spy)
-    load_resume_point(tmp_path, IDENTITY)
+    load_resume_point(tmp_path, IDENTITY, {})
     assert asked == [{"map_location": "cpu", "weights_only": True}]
 
 
@@ -161,7 +162,7 @@ def test_one_of_another_training_is_left_unused_with_the_difference(
 ) -> None:
     save_resume_point(tmp_path, point())
     wanted = {"seed": 0, "size": (8, 8), "optimizer": {"name": "sgd", "rate": 0.1}} | changes
-    assert load_resume_point(tmp_path, identify(wanted)) is None
+    assert load_resume_point(tmp_path, identify(wanted), {}) is None
     file = tmp_path / "resume.pt"
     assert caplog.messages == [f"{file} of epoch 2 is not used: {said}"]
     assert file.exists()
@@ -212,7 +213,7 @@ def test_a_damaged_or_foreign_one_is_left_unused_and_nothing_is_executed(
     save_resume_point(tmp_path, point())
     file = tmp_path / "resume.pt"
     file.write_bytes(spoil(file.read_bytes()))
-    assert load_resume_point(tmp_path, IDENTITY) is None
+    assert load_resume_point(tmp_path, IDENTITY, {}) is None
     assert caplog.messages == [f"{file} is not used: {said}"]
     assert caplog.records[0].levelno == logging.WARNING
     assert not (tmp_path / "executed").exists()

@@ -235,6 +235,17 @@ def tiny_run(sets: tuple[ImageSet, ImageSet], config: TrainingConfig) -> Trainin
     return train(tiny_classifier(sets[0], config), *sets, config)
 
 
+def test_memory_that_ends_in_validation_is_a_user_error(
+    sets: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+    monkeypatch.setattr(loop, "predict_logits", full)
+    with pytest.raises(UserError, match=r"too little memory for validating images of 12 x 12 pix"):
+        run(sets, recipe(epochs=1))
+
+
 def test_frozen_epochs_train_the_head_alone(sets: tuple[ImageSet, ImageSet]) -> None:
     config = recipe(epochs=2, frozen_epochs=2, optimizer=OptimizerConfig(weight_decay=0.1))
     before = tiny_classifier(sets[0], config).network.state_dict()

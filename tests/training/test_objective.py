@@ -46,20 +46,28 @@ def test_hits_count_the_largest_target() -> None:
 def test_the_divergence_lies_between_agreement_and_log_views(seed: int, views: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = 10 * torch.randn(views, 6, 5, generator=generator)
-    found = float(jensen_shannon(logits.softmax(-1)))
+    found = float(jensen_shannon(logits.log_softmax(-1)))
     assert 0 <= found <= math.log(views) + 1e-5
     same = logits[:1].expand(views, -1, -1)
-    assert float(jensen_shannon(same.softmax(-1))) == pytest.approx(0, abs=1e-6)
+    assert float(jensen_shannon(same.log_softmax(-1))) == pytest.approx(0, abs=1e-6)
 
 
 def test_views_that_exclude_one_another_diverge_most() -> None:
-    views = torch.eye(3).unsqueeze(1)
-    assert float(jensen_shannon(views)) == pytest.approx(math.log(3), rel=1e-5)
+    views = 50 * torch.eye(3).unsqueeze(1)
+    assert float(jensen_shannon(views.log_softmax(-1))) == pytest.approx(math.log(3), rel=1e-5)
+
+
+@pytest.mark.parametrize("gap", [10.0, 100.0, 1000.0])
+def test_the_divergence_has_a_gradient_where_probabilities_underflow(gap: float) -> None:
+    logits = (gap * torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])).requires_grad_()
+    jensen_shannon(logits.log_softmax(-1)).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
 
 
 def test_views_are_held_together_by_the_given_weight() -> None:
     views = torch.stack([LOGITS, LOGITS.roll(1, 0), LOGITS.roll(1, 1)])
     augmentation = AugmentationConfig(policy="augmix", augmix_jsd=12.0)
     loss = batch_loss(views, LABELS, recipe(augmentation=augmentation))
-    expected = F.cross_entropy(LOGITS, LABELS) + 12 * jensen_shannon(views.softmax(-1))
+    expected = F.cross_entropy(LOGITS, LABELS) + 12 * jensen_shannon(views.log_softmax(-1))
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)

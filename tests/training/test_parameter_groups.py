@@ -41,11 +41,14 @@ def test_every_parameter_is_in_one_group(
             assert group["weight_decay"] == expected
 
 
-def test_without_options_there_is_one_group_in_the_networks_order() -> None:
+def test_without_options_backbone_and_head_are_the_groups_in_the_networks_order() -> None:
     network = tiny_network(5)
-    groups = parameter_groups(network, OptimizerConfig(weight_decay=0.1))
-    assert len(groups) == 1
-    assert [id(p) for p in groups[0]["params"]] == [id(p) for p in network.parameters()]
+    backbone, head = parameter_groups(network, OptimizerConfig(weight_decay=0.1))
+    found = [id(p) for p in (*backbone["params"], *head["params"])]
+    assert found == [id(p) for p in network.parameters()]
+    assert [id(network.get_parameter(name)) for name in head_parameters(network)] == [
+        id(p) for p in head["params"]
+    ]
 
 
 def test_layers_are_the_links_of_the_chain() -> None:

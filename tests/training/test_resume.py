@@ -62,6 +62,10 @@ RECIPES = {
         )
     },
     "frozen": {"frozen_epochs": 2},
+    "frozen_sgd": {
+        "frozen_epochs": 2,
+        "optimizer": OptimizerConfig(name="sgd", learning_rate=0.05, momentum=0.9),
+    },
     "accumulation": {"accumulation_steps": 3},
     "ema": {"averaging": AveragingConfig(name="ema", ema_decay=0.9)},
     "swa": {"averaging": AveragingConfig(name="swa", swa_start=0.4, swa_factor=0.5)},
@@ -184,6 +188,22 @@ def test_another_precision_starts_anew(
         compute=Compute(precision=torch.bfloat16),
     )
     assert "precision was 'torch.float32' and is 'torch.bfloat16'" in caplog.text
+
+
+def test_other_threads_go_on_with_a_warning(
+    sets: Sets, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = recipe(epochs=2)
+    with pytest.raises(Killed):
+        run(sets, config, tmp_path, until=1)
+    caplog.set_level("INFO")
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.get_num_threads", lambda: 99)
+        run(sets, config, tmp_path)
+    threads = torch.get_num_threads()
+    said = f"not be that of an undisturbed run: CPU threads was {threads} and is 99"
+    assert said in caplog.text
+    assert "Going on after epoch 1" in caplog.text
 
 
 def test_patience_that_is_over_stays_over(sets: Sets, tmp_path: Path) -> None:

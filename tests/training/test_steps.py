@@ -1,10 +1,12 @@
 """Sizes, precision and compilation of an epoch's steps; errors that say where."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from cifar100_transfer.config import ModelConfig, OptimizerConfig
 from cifar100_transfer.data import ImageSet, channel_statistics
@@ -121,3 +123,17 @@ def test_too_little_memory_names_the_batch(
     monkeypatch.setattr(classifier.network.stem, "forward", full)
     with pytest.raises(UserError, match=r"batch_size=16: lower it, or raise .*accumulation_steps"):
         train(classifier, *sets, config)
+
+
+def test_every_variant_of_a_step_is_compiled(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three sizes of images, two of batches, and all twice by SAM: more than torch's default."""
+    counter, compile_ = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", partial(compile_, backend=counter))
+    config = recipe(
+        epochs=4,
+        batch_size=20,
+        progressive_sizes=((0.25, 9), (0.5, 10)),
+        optimizer=OptimizerConfig(name="sgd", learning_rate=0.01, sam_radius=0.05),
+    )
+    train(tiny_classifier(sets[0], config), *sets, config, Compute(compiled=True))
+    assert counter.frame_count == 3 * 2 * 2

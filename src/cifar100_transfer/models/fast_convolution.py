@@ -130,7 +130,10 @@ def choose_path(batch: int, rows: Geometry, columns: Geometry) -> Path:
     # about 8 images for 1 window (maps of 1x1 and 2x2), 32 for 4 (4x4 to 2x2), 128 for 9 (3x3) and
     # 256 for 16 (8x8 to 4x4); beyond, windows cover so few pixels that oneDNN stays ahead.
     products = len(_windows(rows)) * len(_windows(columns))
-    return Path.WINDOWS if products <= min(16, batch // 16) else Path.CONVOLUTION
+    # Maps of 1x1 are no matter of speed: in bfloat16 oneDNN leaves the gradient of taps beyond them
+    # unwritten, whatever was in that memory (seen with torch 2.15: 3x3 kernels in strides of 2).
+    one_pixel = rows.size == columns.size == 1
+    return Path.WINDOWS if one_pixel or products <= min(16, batch // 16) else Path.CONVOLUTION
 
 
 def _pixel_products(

@@ -18,7 +18,7 @@ import torch
 from cifar100_transfer.config import TrainingConfig
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import Classifier, is_out_of_memory
+from cifar100_transfer.models import Classifier, is_out_of_memory, keep_freed_memory
 
 from .batches import ResidentBatches
 from .checkpoint import stored_identity
@@ -86,6 +86,7 @@ def choose_batch_size(
             f"training.batch_size=auto measures one device, and compute.devices={devices}: give a "
             f"number, of images for all devices together"
         )
+    keep_freed_memory()  # as the training will, or large batches would pay for it here alone
     sets = train_set, validation_set
     candidates = _candidates(classifier, *sets, config)
     if resume_folder and (stored := stored_identity(resume_folder)):
@@ -142,9 +143,6 @@ def images_per_second(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    finally:
-        if compute.compiled:
-            torch.compiler.reset()  # or a training would find its number of variants used up
     # Only here has the error let go of what the steps had in memory.
     gc.collect()
     if device.type == "cuda":

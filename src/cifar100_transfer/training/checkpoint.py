@@ -22,7 +22,7 @@ from cifar100_transfer.storage import atomic_path
 logger = logging.getLogger(__name__)
 
 _FILE = "resume.pt"
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class ResumePoint:
 
     Attributes:
         identity: what was trained on what and how, as flat plain values; see `identify`.
+        circumstances: what the roundings depend on besides, as flat plain values.
         epoch: the last finished epoch.
         weights: the classifier's state dict after it.
         optimizer: the optimiser's state dict after it.
@@ -40,6 +41,7 @@ class ResumePoint:
     """
 
     identity: dict[str, Any]
+    circumstances: dict[str, Any]
     epoch: int
     weights: dict[str, Any]
     optimizer: dict[str, Any]
@@ -103,14 +105,18 @@ class _Digested:
         return self._sha.digest()
 
 
-def load_resume_point(folder: Path, identity: dict[str, Any]) -> ResumePoint | None:
+def load_resume_point(
+    folder: Path, identity: dict[str, Any], circumstances: dict[str, Any]
+) -> ResumePoint | None:
     """Return the folder's resume point, or None if there is none that fits.
 
-    One of another training, or a damaged one, is left unused; a warning names the difference.
+    One of another training, or a damaged one, is left unused; a warning names the difference. One
+    from other circumstances is used, and a warning says that results will differ.
 
     Args:
         folder: where `save_resume_point` wrote.
         identity: of the training that is about to start.
+        circumstances: those in which it is about to start.
     """
     file = folder / _FILE
     if not file.is_file():
@@ -123,6 +129,8 @@ def load_resume_point(folder: Path, identity: dict[str, Any]) -> ResumePoint | N
     if difference := _difference(point.identity, identity):
         logger.warning("%s of epoch %d is not used: %s", file, point.epoch, difference)
         return None
+    if difference := _difference(point.circumstances, circumstances):
+        logger.warning("The result will not be that of an undisturbed run: %s", difference)
     logger.info("Going on after epoch %d of an interrupted run (%s)", point.epoch, file)
     return point
 

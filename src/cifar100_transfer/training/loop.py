@@ -5,7 +5,8 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -146,9 +147,10 @@ def train(
     history: list[EpochRecord] = []
     best_weights: dict[str, torch.Tensor] = {}
     identity: dict[str, Any] = {}
+    circumstances = _circumstances(compute)
     if resume_folder:
         identity = identify_training(classifier, train_set, validation_set, config, compute)
-    if resume_folder and (point := load_resume_point(resume_folder, identity)):
+    if resume_folder and (point := load_resume_point(resume_folder, identity, circumstances)):
         _restore(engine, point)
         best_weights = point.best_weights or copy.deepcopy(engine.judged.state_dict())
         history = [EpochRecord(**record) for record in point.history]
@@ -174,6 +176,7 @@ def train(
                     resume_folder,
                     ResumePoint(
                         identity=identity,
+                        circumstances=circumstances,
                         epoch=epoch,
                         weights=classifier.state_dict(),
                         optimizer=engine.optimizer.state_dict(),
@@ -217,6 +220,12 @@ def identify_training(
     )
 
 
+def _circumstances(compute: Compute) -> dict[str, Any]:
+    """Describe what the roundings of a training depend on, and it goes on in spite of."""
+    threads = {"CPU threads": torch.get_num_threads()} if compute.device.type == "cpu" else {}
+    return {"torch": str(torch.__version__), **threads}
+
+
 def _copied(
     weights: dict[str, torch.Tensor], into: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
@@ -250,18 +259,18 @@ def _run_epoch(
     """Train one epoch and judge its weights on the validation images and labels."""
     images, labels = validation
     start = time.perf_counter()
-    try:
+    with _memory_for(
+        f"training.batch_size={engine.config.batch_size}: lower it, or raise "
+        f"training.accumulation_steps to compute batches in smaller parts"
+    ):
         train_loss, train_accuracy = train_epoch(engine, epoch)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"the device has too little memory for training.batch_size={engine.config.batch_size}: "
-            f"lower it, or raise training.accumulation_steps to compute batches in smaller parts"
-        ) from error
     seconds = time.perf_counter() - start
     return_freed_memory()  # validation needs other blocks than the steps
-    logits = predict_logits(engine.judged, images)
+    height, width = engine.classifier.network_size
+    with _memory_for(
+        f"validating images of {height} x {width} pixels: lower model.image_size, or free some"
+    ):
+        logits = predict_logits(engine.judged, images)
     loss = float(nn.functional.cross_entropy(logits, labels))
     rate = engine.optimizer.learning_rate
     # The last step of an epoch can break the weights after the training loss was still finite.
@@ -277,6 +286,17 @@ def _run_epoch(
         seconds=seconds,
         images_per_second=engine.batches.images / seconds,
     )
+
+
+@contextmanager
+def _memory_for(what: str) -> Iterator[None]:
+    """Raise a `UserError` where memory runs out, with what it is too little for."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"the device has too little memory for {what}") from error
 
 
 def _describe(record: EpochRecord) -> str:

@@ -22,7 +22,7 @@ def batch_loss(logits: Tensor, targets: Tensor, config: TrainingConfig) -> Tenso
     loss = F.cross_entropy(first, targets, label_smoothing=smoothing)
     if logits.ndim == 2:
         return loss
-    return loss + config.augmentation.augmix_jsd * jensen_shannon(logits.softmax(-1))
+    return loss + config.augmentation.augmix_jsd * jensen_shannon(logits.log_softmax(-1))
 
 
 def hits(logits: Tensor, targets: Tensor) -> Tensor:
@@ -36,17 +36,21 @@ def first_view(logits: Tensor) -> Tensor:
     return logits if logits.ndim == 2 else logits[0]
 
 
-def jensen_shannon(probabilities: Tensor) -> Tensor:
+def jensen_shannon(log_probabilities: Tensor) -> Tensor:
     """Return the mean Jensen-Shannon divergence of several predictions for each image, in nats.
 
     The mean over the views of the Kullback-Leibler divergence from their mixture (Hendrycks et al.,
     2020, AugMix): 0 where all views agree, at most log(views).
 
     Args:
-        probabilities: [views, B, classes].
+        log_probabilities: of the predictions, [views, B, classes]. Their logarithms are finite
+            where probabilities underflow to 0, of which the gradient would be NaN.
     """
-    # A probability that underflowed to 0 has no logarithm; AugMix's code uses the same bound.
-    logs = probabilities.mean(0).clamp_min(1e-7).log()
+    # A mixture that underflowed has no logarithm, either; AugMix's code uses the same bound.
+    mixture = log_probabilities.exp().mean(0).clamp_min(1e-7).log()
     return torch.stack(
-        [F.kl_div(logs, view, reduction="batchmean") for view in probabilities]
+        [
+            F.kl_div(mixture, view, reduction="batchmean", log_target=True)
+            for view in log_probabilities
+        ]
     ).mean()

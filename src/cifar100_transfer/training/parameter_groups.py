@@ -18,19 +18,22 @@ def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[s
 
     Returns:
         Groups as torch's optimisers take them, each with `params`, `weight_decay` and `scale`, what
-        the learning rate is multiplied with for it. In the order of the network; one group where
-        no option asks for more.
+        the learning rate is multiplied with for it. In the order of the network; the head and what
+        is before it are two groups where no option asks for more.
     """
     scales = learning_rate_scales(network, config)
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    # Frozen epochs give the head alone a momentum, and torch's fused SGD takes no group of which
+    # some parameters have one and others don't.
+    head = set(head_parameters(network))
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         # Norms and biases are the parameters of one dimension; filters and matrices have more.
         decays = config.decay_norms_and_biases or parameter.ndim > 1
-        kind = scales[name], config.weight_decay if decays else 0.0
+        kind = scales[name], config.weight_decay if decays else 0.0, name in head
         groups.setdefault(kind, []).append(parameter)
     return [
         {"params": parameters, "scale": scale, "weight_decay": decay}
-        for (scale, decay), parameters in groups.items()
+        for (scale, decay, _), parameters in groups.items()
     ]
 
 

@@ -31,6 +31,8 @@ from .processes import (
 )
 from .recording import StepRecorder
 
+_VARIANTS = 64
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -91,7 +93,14 @@ class Engine:
 
 
 def _compiled(classifier: Classifier) -> nn.Module:
-    # Batches come in two sizes at most, and images in few: each is worth kernels of its own.
+    """Compile the steps of one training, as if no other had been compiled in this process.
+
+    Batches come in two sizes at most, images in few, SAM changes what is tracked, and frozen epochs
+    what has a gradient: each is worth kernels of its own. Beyond the limit, 8 by default, torch
+    would compute the rest uncompiled, with other roundings than a resumed training.
+    """
+    torch.compiler.reset()
+    torch._dynamo.config.recompile_limit = _VARIANTS
     return cast(nn.Module, torch.compile(classifier, dynamic=False))
 
 
