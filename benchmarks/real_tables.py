@@ -207,7 +207,8 @@ def _champions() -> list[dict[str, Any]]:
 def _champion_rows(record: dict[str, Any]) -> list[list[str]]:
     seconds = [training["wall_seconds"] for training in record["trainings"]]
     seeds, mean = len(seconds), statistics.mean(seconds)
-    cost = f"{record['recipe']['training']['epochs']} epochs, {mean:.0f} s each"
+    each = "" if seeds == 1 else " per seed"
+    cost = f"{mean:.0f} s{each} for {record['recipe']['training']['epochs']} epochs"
     title = f"`champion` ({seeds} seed{'s' if seeds > 1 else ''})"
     judged = [(title, record["members"], cost)]
     if record["ensemble"]:

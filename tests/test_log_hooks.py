@@ -2,13 +2,17 @@
 
 import logging
 import shlex
+from pathlib import Path
 from typing import Any
 
 import click
+import pandas as pd
 import pytest
-from kedro.pipeline.node import Node
+from kedro.io import DataCatalog
+from kedro.pipeline import Node, Pipeline
 
 from cifar100_transfer import log_hooks
+from cifar100_transfer.datasets import TableDataset, TextDataset
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 
 REGISTERED = register_pipelines()
@@ -82,6 +86,37 @@ def test_the_next_pipelines_exist() -> None:
     for _, pipeline, for_models in log_hooks.NEXT_STEPS:
         namespaces = {node.namespace for node in REGISTERED[pipeline].nodes}
         assert not for_models or set(MODELS) <= namespaces
+
+
+def test_a_comparison_ends_with_its_table_and_where_the_page_lies(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [("better", 0.9, 0.5, 0.45), ("worse", 0.4, 0.3, 0.25)]
+    columns = ["model", "train_accuracy", "validation_accuracy", "test_accuracy"]
+    entries = {
+        "comparison": TableDataset(filepath=str(tmp_path / "comparison.csv")),
+        "report": TextDataset(filepath=str(tmp_path / "report.html")),
+    }
+    entries["comparison"].save(pd.DataFrame(rows, columns=columns))
+    entries["report"].save("<p>")
+    pipeline = Pipeline(
+        [
+            Node(abs, "a", "comparison", name="compare_models"),
+            Node(abs, "a", "report", name="write_report"),
+        ]
+    )
+    with caplog.at_level(logging.INFO):
+        log_hooks.SummaryHooks().after_pipeline_run({}, pipeline, DataCatalog(entries))
+
+    assert caplog.messages[1:3] == [
+        f"Stored in {tmp_path}",
+        f"Report: {tmp_path / 'report.html'}",
+    ]
+    assert [line.split() for line in caplog.messages[3].splitlines()[1:]] == [
+        ["model", "train", "validation", "test"],
+        ["better", "90.0%", "50.0%", "45.0%"],
+        ["worse", "40.0%", "30.0%", "25.0%"],
+    ]
 
 
 @pytest.mark.parametrize(("seconds", "lines"), [(0.0, 0), (2.5, 1)])

@@ -135,7 +135,7 @@ class ModelConfig(Settings):
 
 
 class OptimizerConfig(Settings):
-    """The optimiser. Defaults: Adam as the seed report used it.
+    """The optimiser. Defaults: Adam as the original report used it.
 
     What each option does and costs: `docs/training.md`.
     """
@@ -176,7 +176,7 @@ class OptimizerConfig(Settings):
 
 
 class ScheduleConfig(Settings):
-    """How the learning rate moves. Defaults: StepLR as the seed report used it."""
+    """How the learning rate moves. Defaults: StepLR as the original report used it."""
 
     name: Literal["constant", "step", "one_cycle", "cosine"] = Field(
         "step",
@@ -308,7 +308,7 @@ class AveragingConfig(Settings):
 
 
 class TrainingConfig(Settings):
-    """One training recipe. Defaults: part 1 of the seed report."""
+    """One training recipe. Defaults: part 1 of the original report."""
 
     epochs: int = Field(20, ge=1, description="Passes over the training images.")
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(

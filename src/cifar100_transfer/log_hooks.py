@@ -12,7 +12,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from cifar100_transfer.datasets import ArtifactDataset, JSONDataset
+from cifar100_transfer.datasets import ArtifactDataset, JSONDataset, TableDataset
 from cifar100_transfer.hooks import Catalog
 from cifar100_transfer.parameter_checks import CATALOG_PARAMETERS
 from cifar100_transfer.passwords import hide_passwords
@@ -33,6 +33,8 @@ NEXT_STEPS = (
     ("classifier", "transfer", False),
     ("train_set", "simple_cnn", False),
 )
+# What a reader will want to open, by the end of its name, and what it is called.
+TO_OPEN = {"report": "Report", "best_recipe": "Best recipe"}
 
 
 class TimingHooks:
@@ -72,12 +74,18 @@ class SummaryHooks:
         """Log the time, the folders written to, every judged model's accuracy, the next command."""
         seconds = time.perf_counter() - self._started
         skipped = ", those with results skipped," if run_params.get("only_missing_outputs") else ""
-        logger.info("%d nodes%s in %.1f s", len(pipeline.nodes), skipped, seconds)
+        count = len(pipeline.nodes)
+        nodes = "node" if count == 1 else "nodes"
+        logger.info("%d %s%s in %.1f s", count, nodes, skipped, seconds)
         outputs = sorted(pipeline.all_outputs())
         stored = {name: catalog.get(name) for name in outputs}
         folders = {entry.folder for entry in stored.values() if isinstance(entry, ArtifactDataset)}
         if folders:
             logger.info("Stored in %s", ", ".join(map(str, map(_relative, _outermost(folders)))))
+        for name, entry in stored.items():
+            title = TO_OPEN.get(name.rpartition(".")[2])
+            if title and isinstance(entry, ArtifactDataset) and entry.exists():
+                logger.info("%s: %s", title, _relative(entry.load_path()))
         if table := _accuracy_table(stored):
             logger.info("Top-1 accuracy\n%s", table)
         if command := next_command(outputs, run_params):
@@ -123,16 +131,21 @@ def _command() -> str:
 
 
 def _accuracy_table(stored: Mapping[str, Any]) -> str:
-    """Return one line a judged model, or nothing if none was judged."""
-    lines = []
-    for name, entry in stored.items():
-        if not name.endswith(".metrics") or not isinstance(entry, JSONDataset):
-            continue  # a catalog of one's own may keep metrics elsewhere
-        metrics = entry.load()
-        lines.append(
-            f"{name.removesuffix('.metrics'):<16}{metrics['train_accuracy']:>8.1%}"
-            f"{metrics['validation_accuracy']:>12.1%}{metrics['test_accuracy']:>8.1%}"
-        )
+    """Return one line a judged or compared model, or nothing if there is none."""
+    # A catalog of one's own may keep metrics elsewhere.
+    judged: list[dict[Any, Any]] = [
+        {"model": name.removesuffix(".metrics"), **entry.load()}
+        for name, entry in stored.items()
+        if name.endswith(".metrics") and isinstance(entry, JSONDataset)
+    ]
+    comparison = stored.get("comparison")
+    if isinstance(comparison, TableDataset):
+        judged = comparison.load().to_dict("records")
+    lines = [
+        f"{row['model']:<16}{row['train_accuracy']:>8.1%}{row['validation_accuracy']:>12.1%}"
+        f"{row['test_accuracy']:>8.1%}"
+        for row in judged
+    ]
     header = f"{'model':<16}{'train':>8}{'validation':>12}{'test':>8}"
     return "\n".join([header, *lines]) if lines else ""
 

@@ -18,7 +18,7 @@ from cifar100_transfer.pipelines import (
     tuning,
 )
 
-# The seed report's models, and whether each starts from the catalog entry `pretrained_weights`.
+# The original report's models, and whether each starts from the catalog entry `pretrained_weights`.
 REPORT_MODELS = {"simple_cnn": False, "resnet50": False, "transfer": True}
 # Further models, each run by its own name.
 RECIPES = {"express": False, "champion": False}

@@ -65,6 +65,7 @@ def run(
         RECIPE,
         CPU,
         tmp_path,
+        name="simple_cnn",
     )
     test_set = before_test(classifier, test_set)
     return compute_metrics(predict_set(classifier, test_set, CPU), {"temperature": 1.0}, summary)
@@ -79,6 +80,7 @@ def test_a_sound_run_warns_of_nothing(tmp_path: Path, caplog: pytest.LogCaptureF
 def test_shuffled_labels_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train, test = raw_images()
     run(tmp_path, (shuffled(train), test))
+    assert "simple_cnn: validation accuracy is" in caplog.text
     assert "no better than guessing (12.5 %)" in caplog.text
 
 
@@ -179,7 +181,7 @@ def test_guessing_is_told_from_learning_slowly(
     caplog: pytest.LogCaptureFixture, epoch: int, accuracy: float, warns: bool
 ) -> None:
     # 100 classes and 100 images: one standard deviation is just under one point.
-    warn_at_chance(EpochRecord(epoch, 1.0, 0.5, 1.0, accuracy, 0.1, 1.0, 1.0), 100, 100)
+    warn_at_chance(EpochRecord(epoch, 1.0, 0.5, 1.0, accuracy, 0.1, 1.0, 1.0), "m", 100, 100)
     assert bool(caplog.records) == warns
 
 

@@ -3,6 +3,10 @@
 Networks on the meta device have shapes but no values, so all of them can be built quickly.
 """
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +14,7 @@ from torch import nn
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import (
     architectures,
+    backbones,
     build_network,
     check_architecture,
     check_backbone,
@@ -172,3 +177,16 @@ def test_weights_of_another_width_are_refused() -> None:
     message = r"1 of another shape \(conv\.weight \[16, 3, 3, 3\] instead of \[32, 3, 3, 3\]\)"
     with pytest.raises(UserError, match=message):
         load_backbone(network, given, "weights.pth")
+
+
+def test_the_network_of_the_docs_is_one_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs" / "add_a_model.md"
+    code, entry = re.findall(r"```python\n(import.*?|\"tiny\".*?)```", page.read_text(), re.DOTALL)
+    scope: dict[str, Any] = vars(backbones) | {"__name__": "tiny"}
+    exec(code, scope)
+    monkeypatch.setattr(backbones, "_OWN", backbones._OWN | eval(f"{{{entry}}}", scope))
+
+    network = build_network("tiny", 7, (16, 16))
+    assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 7)
+    assert head_name(network) == "head"
+    assert "tiny" in backbones.architectures()

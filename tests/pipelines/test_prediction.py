@@ -113,7 +113,7 @@ def test_what_is_not_there_is_said_before_anything_is_read(
 def test_a_model_that_is_not_stored_is_named(tmp_path: Path) -> None:
     file = tmp_path / "06_models" / "transfr" / "classifier.safetensors"
     dataset = ChosenClassifierDataset(filepath=str(file), version=Version(None, None))
-    with pytest.raises(UserError, match=r"'transfr'.*there is none yet \(kedro run --pipeline="):
+    with pytest.raises(UserError, match=r"'transfr'.*there is none yet \(kedro run --pipelines="):
         dataset.check()
 
 

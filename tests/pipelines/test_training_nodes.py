@@ -35,6 +35,7 @@ def test_whether_steps_are_recorded_reaches_measurement_and_training(
         recipe(epochs=1, batch_size="auto"),
         ComputeConfig(device="cpu", cuda_graphs=wanted),
         tmp_path,
+        name="simple_cnn",
     )
     assert asked == [wanted] * (batch_size.ROUNDS + 1)  # measured in rounds, then trained
 

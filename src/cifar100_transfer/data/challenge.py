@@ -217,13 +217,16 @@ def file_digests(folder: Path) -> tuple[str, ...]:
     memory = folder / _DIGESTS
     known = _read_json(memory)
     current: dict[str, list[int | str]] = {}
+    announced = False
     for distortion in range(len(DISTORTIONS)):
         path = challenge_path(folder, distortion)
         state = path.stat()
         entry = known.get(path.name)
         stamp = [state.st_size, state.st_mtime_ns]
         if not isinstance(entry, list) or entry[:2] != stamp or len(entry) != 3:
-            logger.info("Computing the checksum of %s", path)
+            if not announced:
+                logger.info("Computing checksums of the files in %s", folder)
+                announced = True
             entry = [*stamp, file_digest(path, "sha256")]
         current[path.name] = entry
     if current != known:

@@ -160,8 +160,8 @@ def stratified_split(images: ImageSet, share: float, seed: int) -> tuple[ImageSe
         smallest = int(counts.where(counts > 0, counts.max() + 1).argmin())
         raise UserError(
             f"a share of {share} leaves class '{images.class_names[smallest]}' "
-            f"({int(counts[smallest])} images) without an image in one part: change "
-            f"validation_share or add images"
+            f"({int(counts[smallest])} images) without an image in one part: change it, or add "
+            f"images"
         )
     generator = np.random.RandomState(seed)
     is_second = torch.zeros(len(images), dtype=torch.bool)

@@ -107,7 +107,10 @@ def _divide(images: ImageSet, test_share: float, seed: int) -> tuple[ImageSet, I
     try:
         return stratified_split(images, test_share, seed)
     except UserError as error:
-        raise UserError(f"no test set can be taken from the images: {error}") from error
+        raise UserError(
+            f"no test set can be taken from the images by test_share in the catalog: {error}, or "
+            f"put test images into test/"
+        ) from error
 
 
 def read_saved_dataset(

@@ -32,7 +32,7 @@ class ChosenClassifierDataset(ClassifierDataset):
         there_are = f"there are: {', '.join(stored)}" if stored else "there is none yet"
         raise UserError(
             f"no classifier of a model '{model}' is stored in {models}: name one with "
-            f"--params=model=NAME; {there_are} (kedro run --pipeline=NAME trains one)"
+            f"--params=model=NAME; {there_are} (kedro run --pipelines=NAME trains one)"
         )
 
 

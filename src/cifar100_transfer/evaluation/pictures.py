@@ -108,6 +108,5 @@ def draw_contact_sheet(table: pd.DataFrame, pictures: PictureFiles, spec: Classi
     note = f"The classifier sees these crops at {width} x {height} pixels. "
     if len(table) > len(images):
         note += f"{len(images):,} of {len(table):,} files are shown; the table lists all."
-    return figures.contact_sheet(
-        torch.stack(images), rows[still_there], f"Pictures classified by {spec.architecture}", note
-    )
+    title = f"Pictures classified by a network of architecture {spec.architecture}"
+    return figures.contact_sheet(torch.stack(images), rows[still_there], title, note)

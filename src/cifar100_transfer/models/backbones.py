@@ -5,7 +5,8 @@ Torchvision takes as long to import as torch, so it is loaded only for a network
 
 import difflib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import cast
 
 import torch
@@ -19,7 +20,21 @@ from .simple_cnn import SimpleCNN
 from .wide_resnet import WIDE_RESNETS, WideResNet
 
 SIMPLE_CNN = "simple_cnn"
-_OWN = (SIMPLE_CNN, *LAYOUTS, *WIDE_RESNETS)
+
+
+def _of_any_size(
+    build: Callable[[int], nn.Module],
+) -> Callable[[int, tuple[int, int]], nn.Module]:
+    """Let a network that is built for any image size be told one."""
+    return lambda num_classes, _: build(num_classes)
+
+
+# This project's own: by name, what builds it for a number of classes and a height and width.
+_OWN: dict[str, Callable[[int, tuple[int, int]], nn.Module]] = {
+    SIMPLE_CNN: SimpleCNN,
+    **{name: _of_any_size(partial(ExpressCNN, layout=layout)) for name, layout in LAYOUTS.items()},
+    **{name: _of_any_size(partial(WideResNet, *shape)) for name, shape in WIDE_RESNETS.items()},
+}
 # The challenge admits convolutional networks only.
 _TRANSFORMERS = ("vit_", "swin_", "maxvit")
 # Auxiliary classifiers would return tuples in training mode.
@@ -80,12 +95,8 @@ def build_network(
 
 
 def _as_published(architecture: str, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
-    if architecture == SIMPLE_CNN:
-        return SimpleCNN(num_classes, image_size)
-    if architecture in LAYOUTS:
-        return ExpressCNN(num_classes, LAYOUTS[architecture])
-    if architecture in WIDE_RESNETS:
-        return WideResNet(*WIDE_RESNETS[architecture], num_classes)
+    if architecture in _OWN:
+        return _OWN[architecture](num_classes, image_size)
     import torchvision
 
     options = _WITHOUT_AUXILIARY_HEADS.get(architecture, {})

@@ -7,7 +7,7 @@ from .pooled_convolution import PooledConv2d
 
 
 class SimpleCNN(nn.Module):
-    """One 3x3 convolution, ReLU, 2x2 max-pooling, one linear layer (the seed report's part 1).
+    """One 3x3 convolution, ReLU, 2x2 max-pooling, one linear layer (the original report's part 1).
 
     Args:
         num_classes: number of logits.

@@ -13,7 +13,7 @@ DEVIATIONS = 3
 """Standard deviations above chance that guessing hardly reaches."""
 
 
-def warn_at_chance(record: EpochRecord, classes: int, images: int) -> None:
+def warn_at_chance(record: EpochRecord, model: str, classes: int, images: int) -> None:
     """Warn if the validation accuracy after the third epoch is what guessing gives.
 
     Labels that don't belong to their images, a learning rate that is far too high and images that
@@ -21,6 +21,7 @@ def warn_at_chance(record: EpochRecord, classes: int, images: int) -> None:
 
     Args:
         record: of any epoch; only the third is judged.
+        model: its name.
         classes: number of classes, which the validation images have in equal numbers.
         images: number of validation images.
     """
@@ -28,7 +29,7 @@ def warn_at_chance(record: EpochRecord, classes: int, images: int) -> None:
     reach = chance + DEVIATIONS * math.sqrt(chance * (1 - chance) / images)
     if record.epoch == JUDGED_EPOCH and record.validation_accuracy <= reach:
         logger.warning(
-            "validation accuracy is %.1f %% after %d epochs, no better than guessing (%.1f %%): "
-            "check the learning rate, and whether labels belong to their images",
-            *(100 * record.validation_accuracy, record.epoch, 100 * chance),
+            "%s: validation accuracy is %.1f %% after %d epochs, no better than guessing "
+            "(%.1f %%): check the learning rate, and whether labels belong to their images",
+            *(model, 100 * record.validation_accuracy, record.epoch, 100 * chance),
         )

@@ -127,7 +127,8 @@ def recipe_file(model: str, result: SearchResult) -> str:
         f"# Best of study {result.summary['study']}: {statistics.fmean(accuracies):.2%} on the "
         f"{images} images{seeds}.\n"
         f"# Put this file into conf/NAME/ and run\n"
-        f"#   kedro run --pipeline={model} --env=NAME\n"
+        f"#   kedro run --pipelines={model} --env=NAME\n"
+        f"# After a search with --env=E, put the block into a copy of conf/E, in place of the model's.\n"
     )
     block = {model: result.best.as_dict()}
     return header + yaml.safe_dump(block, sort_keys=False, allow_unicode=True)

@@ -2,6 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from cifar100_transfer.pipelines.binding import told
+
 from .nodes import compute_score, measure_accuracy
 
 
@@ -16,7 +18,7 @@ def create_pipeline(model: str) -> Pipeline:
                 name="measure_accuracy",
             ),
             Node(
-                compute_score,
+                told(compute_score, model=model),
                 inputs="challenge_accuracy",
                 outputs="challenge_score",
                 name="compute_score",

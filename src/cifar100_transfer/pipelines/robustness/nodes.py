@@ -105,11 +105,12 @@ def summarize(
     }
     for method, summary in methods.items():
         logger.info(
-            "%s, %s: %.1f %% of corrupted test images, %.1f %% of clean ones",
+            "%s, %s: %.1f %% under all corruptions, %.1f %% without, of %s test images",
             model,
             method,
             100 * summary["test"]["mean_corruption_accuracy"],
             100 * summary["test"]["clean_accuracy"],
+            f"{int(test['images'].iloc[0]):,}",
         )
     table = pd.concat([validation, test], ignore_index=True)
     return table, {

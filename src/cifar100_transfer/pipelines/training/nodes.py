@@ -1,5 +1,6 @@
 """Nodes of the training template."""
 
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from cifar100_transfer.pipelines.annotations import (
     Tensor,
 )
 
+logger = logging.getLogger(__name__)
+
 
 def train_classifier(
     train_set: ImageSet,
@@ -23,10 +26,12 @@ def train_classifier(
     compute: ComputeConfig,
     resume_folder: Path,
     pretrained_weights: dict[str, Tensor] | None = None,
+    *,
+    name: str,
 ) -> tuple[Classifier, DataFrame, dict[str, Any]]:
     """Build a classifier, train it by its recipe, and keep the best validation epoch.
 
-    A run that was killed goes on at its last finished epoch.
+    A run that was killed goes on at its last finished epoch. `name` is the model's, for the log.
 
     Returns the classifier, its history (one row an epoch) and a summary of the training.
     """
@@ -63,10 +68,11 @@ def train_classifier(
     track = epoch_listener()
 
     def watch(record: EpochRecord) -> None:
-        warn_at_chance(record, classes=train_set.num_classes, images=len(validation_set))
+        warn_at_chance(record, name, classes=train_set.num_classes, images=len(validation_set))
         if track:
             track(record)
 
+    logger.info("Training %s, %s", name, model.architecture)
     result = train_on_devices(
         compute.devices,
         classifier,

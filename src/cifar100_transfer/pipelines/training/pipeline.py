@@ -25,7 +25,7 @@ def create_pipeline(model: str, pretrained: bool = False) -> Pipeline:
     template = Pipeline(
         [
             Node(
-                train_classifier,
+                told(train_classifier, name=model),
                 inputs=[*inputs, "pretrained_weights"] if pretrained else inputs,
                 outputs=["classifier", "history", "training_summary"],
                 name="train_classifier",
