@@ -34,6 +34,7 @@ viz: $(READY) ## Open the graph of the pipelines in the browser
 	$(BIN)/kedro viz run --env=$(ENV)
 
 viz-static: $(READY) ## Make a web site of the graph, with previews, in build/
+	rm -rf build
 	KEDRO_ENV=$(ENV) $(BIN)/kedro viz build --include-previews
 
 clean: ## Remove the virtual environment and everything the embedded data made

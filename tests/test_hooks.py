@@ -1,5 +1,7 @@
 """What stops a run before it starts, and how it says so."""
 
+import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +169,64 @@ def test_what_hooks_take_and_a_catalog_that_cannot_be_read_are_let_through() -> 
     parameter_checks.check_takers({"weights": "x"}, {}, "e")
     with pytest.raises(UserError, match="weights=x"):
         parameter_checks.check_takers({"weights": "x"}, entries, "e")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"raw_data": None}, "--params: raw_data=: nothing is given"),
+        ({"images": 5}, "--params: images=5: for a file or folder give ./5"),
+        ({"tensorboard": True}, "--params: tensorboard=True: "),
+    ],
+)
+def test_what_the_catalog_cannot_take_is_refused(given: dict[str, Any], said: str) -> None:
+    parameter_checks.check_texts({"image_size": 5, "raw_data": Path("DIR")})
+    with pytest.raises(UserError, match=said):
+        parameter_checks.check_texts(given)
+
+
+def test_a_value_for_a_group_is_called_that() -> None:
+    with pytest.raises(UserError, match=r"simple_cnn\.model=5: this is a group of parameters"):
+        check(changed("simple_cnn.model", 5))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("catalog.yml", "a: [b", r"local/catalog\.yml is no YAML"),
+        ("catalog.yml", "- a", r"local/catalog\.yml holds a list instead of names"),
+        ("catalog.yml", "a: {type: x.Y, filepath: '${globals:nothing}'}", "configuration in conf/"),
+        ("parameters.yml", "5", r"local/parameters\.yml holds a int"),
+    ],
+)
+def test_faults_of_private_configuration_are_one_line(
+    tmp_path: Path, file: str, text: str, said: str
+) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
+    (tmp_path / "conf/local").mkdir()
+    (tmp_path / "conf/local" / file).write_text(text)
+    bootstrap_project(ROOT)
+    with (
+        KedroSession.create(ROOT, conf_source=str(tmp_path / "conf")) as session,
+        pytest.raises(UserError, match=said) as raised,
+    ):
+        session.load_context()
+    assert "\n" not in str(raised.value)
+
+
+def test_packed_configuration_is_checked_like_a_folder(tmp_path: Path) -> None:
+    packed = tmp_path / "conf.tar.gz"
+    with tarfile.open(packed, "w:gz") as archive:
+        archive.add(ROOT / "conf", "conf")
+    bootstrap_project(ROOT)
+    given = {"raw_data": "DIR"}
+    with (
+        KedroSession.create(
+            ROOT, env="sample", conf_source=str(packed), runtime_params=given
+        ) as session,
+        pytest.raises(UserError, match="raw_data=DIR: no catalog entry takes it with --env=sample"),
+    ):
+        session.load_context()
 
 
 def test_the_keys_of_a_dictionary_are_data() -> None:

@@ -26,7 +26,7 @@ def given(**run_params: Any) -> dict[str, Any]:
     ("pipeline", "command"),
     [
         ("ingestion", "kedro run --pipelines=simple_cnn"),
-        ("pretraining", "kedro run --pipelines=transfer"),
+        ("pretraining", None),
         ("resnet50", "kedro run --pipelines=comparison"),
         (
             "__default__",
@@ -60,6 +60,12 @@ def test_the_next_command_keeps_model_environment_and_the_place_of_the_data() ->
         "kedro run --pipelines=submission --namespaces=transfer --env=sample "
         "--params=raw_data=/images"
     )
+
+
+def test_the_embedded_transfer_starts_from_what_pretraining_has_made() -> None:
+    outputs = REGISTERED["pretraining"].all_outputs()
+    command = "kedro run --pipelines=transfer --env=sample"
+    assert log_hooks.next_command(outputs, given(env="sample")) == command
 
 
 def test_the_next_command_can_be_pasted_and_repeats_no_password() -> None:

@@ -59,6 +59,24 @@ def test_what_is_not_there_is_named_with_what_is(options: dict[str, Any], said: 
         select(options, REGISTERED)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"namespaces": ["simple_cnn"], "tags": ["ingestion"]},
+            "--namespaces and --tags together leave no node of the default to run",
+        ),
+        (
+            {"from_nodes": ["simple_cnn.compute_metrics"], "to_nodes": ["split_images"]},
+            "--from-nodes and --to-nodes together leave no node of the default to run",
+        ),
+    ],
+)
+def test_options_that_leave_nothing_are_named(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        select(options, REGISTERED)
+
+
 def test_what_is_there_passes() -> None:
     select(
         {

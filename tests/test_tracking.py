@@ -107,6 +107,54 @@ def test_a_run_is_logged_live_and_its_classifier_can_be_served(
     assert sorted(one.info.status for one in runs) == ["FAILED", "FINISHED"]
 
 
+@pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed")
+def test_an_interrupted_run_is_closed_as_killed(
+    project: Path,  # noqa: F811
+    run: Run,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import mlflow
+
+    from cifar100_transfer.training import loop
+
+    monkeypatch.chdir(project)
+    options = {"parameters": {"mlflow": f"sqlite:///{project / 'mlflow.db'}"}}
+    options["to_outputs"] = ["simple_cnn.classifier"]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_epoch", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run("simple_cnn", **options)
+    run("simple_cnn", **options)
+    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert sorted(one.info.status for one in runs) == ["FINISHED", "KILLED"]
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed")
+def test_a_store_that_cannot_be_used_is_named_and_one_that_is_lost_is_done_without(
+    run: Run,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    project: Path,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    def lost(*_: object, **__: object) -> None:
+        raise MlflowException("database is locked")
+
+    monkeypatch.chdir(project)
+    with pytest.raises(UserError, match="mlflow=nonsense://x: it can't be used"):
+        run("ingestion", parameters={"mlflow": "nonsense://x"})
+    monkeypatch.setattr(mlflow, "log_metrics", lost)
+    options = {"parameters": {"mlflow": f"sqlite:///{project / 'mlflow.db'}"}}
+    run("simple_cnn", to_outputs=["simple_cnn.classifier"], **options)
+    assert "MLflow could not log this: database is locked" in caplog.text
+
+
 @pytest.fixture
 def board() -> Iterator[TensorBoardHooks]:
     hooks = TensorBoardHooks()

@@ -3,15 +3,16 @@
 import errno
 import logging
 import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import click
 import yaml
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io import AbstractDataset, CatalogProtocol
+from kedro.io import AbstractDataset, CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 
 from cifar100_transfer import selection_checks, weights_checks
@@ -31,6 +32,7 @@ from cifar100_transfer.parameter_checks import (
     Origin,
     check_names,
     check_takers,
+    check_texts,
     check_values,
     parameter_types,
     without_takers,
@@ -40,6 +42,9 @@ if TYPE_CHECKING:  # a tenth of the time of `kedro registry list`, which needs n
     from kedro.framework.context import KedroContext
 
 logger = logging.getLogger(__name__)
+
+# Of the nodes that train.
+TRAINING_TAGS = {"training", "search", "ablation", "screening"}
 
 Catalog: TypeAlias = CatalogProtocol[str, AbstractDataset[Any, Any]]
 
@@ -103,6 +108,7 @@ class ParameterHooks:
         given = context.config_loader.runtime_params or {}
         _expand_home(given)
         try:
+            check_texts(given)
             values, origin = _read_parameters(context)
             registered = dict(pipelines)
             selected = selection_checks.select(_options(), registered)
@@ -125,15 +131,22 @@ def _read_parameters(context: "KedroContext") -> tuple[Mapping[str, Any], Origin
     """Return all parameters, and where each is from.
 
     Raises:
-        UserError: a file is no YAML or refers to what there isn't, or the environment is unknown.
+        UserError: a file, be it of the catalog, is no YAML or refers to what there isn't, or the
+            environment is unknown.
     """
     _check_environment(context)
     try:
-        return context.config_loader["parameters"], _locate(context)
+        origin = _locate(context)
+        # Of the catalog, too, or its faults would come to light as tracebacks.
+        _unresolved_catalog(context)
+        context.config_loader["catalog"]
+        return context.config_loader["parameters"], origin
+    except UserError:
+        raise
     except Exception as error:
         # Kedro, OmegaConf and PyYAML each have exceptions of their own, over several lines.
         reason = " ".join(str(error).split())
-        raise UserError(f"the parameters in conf/ can't be read: {reason}") from error
+        raise UserError(f"the configuration in conf/ can't be read: {reason}") from error
 
 
 def _check_environment(context: "KedroContext") -> None:
@@ -165,13 +178,29 @@ def _files(context: "KedroContext", pattern: str) -> dict[str, Mapping[str, Any]
     source = Path(context.config_loader.conf_source)
     files: dict[str, Mapping[str, Any]] = {}
     for environment in (context.env or "local", "base"):
-        for file in sorted((source / environment).rglob(pattern)):
-            name = str(file.relative_to(source.parent))
+        for name, text in _texts(source, environment, pattern):
             try:
-                files[name] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+                content = yaml.safe_load(text) or {}
             except yaml.YAMLError as error:
                 raise UserError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
+            if not isinstance(content, dict):
+                raise UserError(f"{name} holds a {type(content).__name__} instead of names")
+            files[name] = content
     return files
+
+
+def _texts(source: Path, environment: str, pattern: str) -> Iterator[tuple[str, str]]:
+    """Read files of an environment from a folder of configuration, or from one that is packed."""
+    if source.is_dir():
+        for file in sorted((source / environment).rglob(pattern)):
+            yield str(file.relative_to(source.parent)), file.read_text(encoding="utf-8")
+    elif source.is_file() and tarfile.is_tarfile(source):
+        with tarfile.open(source) as archive:
+            for member in sorted(archive.getmembers(), key=lambda member: member.name):
+                path = PurePosixPath(member.name)
+                opened = archive.extractfile(member)
+                if opened and environment in path.parts[:-1] and path.match(pattern):
+                    yield f"{source.name}: {path}", opened.read().decode("utf-8")
 
 
 class PreflightHooks:
@@ -194,10 +223,14 @@ class PreflightHooks:
             _check_clock(pipeline, catalog, run_params["run_id"])
             _check_machine(pipeline, catalog)
             _check_datasets(pipeline, catalog)
-            _check_versions(catalog, run_params.get("load_versions") or {})
+            _check_versions(pipeline, catalog, run_params.get("load_versions") or {})
+            _check_runner(pipeline, str(run_params.get("runner")))
             weights_checks.leave_out_unused(pipeline, catalog)
         except UserError as error:
             fail(error)
+        except DatasetError as error:
+            reason = " ".join(str(error).split())
+            fail(UserError(f"the catalog in conf/ can't be used: {reason}"))
         self.prepared = []
         self._make_inputs(pipeline, catalog, run_params)
         parts = (pipeline, *(part for _, part in self.prepared))
@@ -318,16 +351,41 @@ def _check_datasets(pipeline: Pipeline, catalog: Catalog) -> None:
             check()
 
 
-def _check_versions(catalog: Catalog, versions: Mapping[str, str]) -> None:
-    """Refuse a version that is not there; what makes the artifact would make another."""
+def _check_versions(pipeline: Pipeline, catalog: Catalog, versions: Mapping[str, str]) -> None:
+    """Refuse a version that is not there, and one that Kedro would pass over without a word."""
     for name, version in sorted(versions.items()):
         dataset = catalog.get(name)
-        if isinstance(dataset, ArtifactDataset) and not dataset.exists():
+        if name not in pipeline.inputs():
+            loaded = ", ".join(sorted(filter(_is_no_parameter, pipeline.inputs())))
+            raise UserError(
+                f"--load-versions={name}:{version}: this run does not load '{name}' from where it "
+                f"is stored, but {loaded or 'nothing'}"
+            )
+        if not isinstance(dataset, ArtifactDataset) or not dataset.is_versioned:
+            raise UserError(
+                f"--load-versions={name}:{version}: of '{name}' no versions are kept: leave it out"
+            )
+        if not dataset.exists():
             found = ", ".join(dataset.versions()) or "none at all"
             raise UserError(
                 f"--load-versions={name}:{version}: there is no such version in {dataset.folder}; "
                 f"there are: {found}"
             )
+
+
+def _is_no_parameter(name: str) -> bool:
+    return not name.startswith(("params:", "parameters"))
+
+
+def _check_runner(pipeline: Pipeline, runner: str) -> None:
+    """Refuse threads where something is trained: they would draw from one generator of torch's."""
+    if runner.rpartition(".")[2].startswith("ThreadRunner") and any(
+        node.tags & TRAINING_TAGS for node in pipeline.nodes
+    ):
+        raise UserError(
+            "--runner=ThreadRunner: trainings in threads would share torch's random numbers, and "
+            "no run could be repeated: take SequentialRunner or ParallelRunner"
+        )
 
 
 def _maker(catalog: Catalog, name: str) -> str | None:

@@ -103,12 +103,15 @@ def next_command(outputs: Collection[str], run_params: Mapping[str, Any]) -> str
     models = sorted({name.partition(".")[0] for name in outputs} & set(MODELS))
     ends = {name.rpartition(".")[2] for name in outputs}
     for made, pipeline, for_models in NEXT_STEPS:
+        environment = run_params.get("env")
         if made not in ends or (for_models and not models):
             continue
+        if pipeline == "transfer" and environment != "sample":
+            return None  # elsewhere `transfer` starts from published weights
         options = [f"--pipelines={pipeline}"]
         if for_models:
             options.append(f"--namespaces={','.join(models)}")
-        if environment := run_params.get("env"):
+        if environment:
             options.append(f"--env={environment}")
         given = run_params.get("runtime_params") or {}
         kept = [

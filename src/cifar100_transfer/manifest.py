@@ -15,11 +15,15 @@ from cifar100_transfer.nested import leaves
 
 
 def describe_code(folder: Path) -> dict[str, Any] | None:
-    """Return the git `commit` of a folder and whether it is `dirty`; None outside a repository."""
+    """Return the git `commit` of a folder and whether it is `dirty`; None outside a repository.
+
+    `dirty` is None where git does not say it in time.
+    """
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None
-    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
+    changes = _git(folder, "status", "--porcelain")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

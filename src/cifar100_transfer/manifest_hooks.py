@@ -14,6 +14,7 @@ from kedro.pipeline.node import Node
 
 from cifar100_transfer import manifest
 from cifar100_transfer.config import ComputeConfig
+from cifar100_transfer.datasets import ArtifactDataset
 from cifar100_transfer.hooks import Catalog, ErrorHooks, PreflightHooks, inputs_of
 from cifar100_transfer.passwords import hide_passwords
 
@@ -36,6 +37,7 @@ class ManifestHooks:
     ) -> Generator[None, Any, Any]:
         """Store what is known before the first node, so that a killed run leaves a trace too."""
         self._begin, started = time.perf_counter(), datetime.now(UTC)
+        self._since = started.timestamp()
         outcome = yield  # to the other hooks: the run may be refused, or absent inputs be made
         prepared = self._preflight.prepared
         self._parts = [*(part for _, part in prepared), pipeline]
@@ -94,6 +96,12 @@ class ManifestHooks:
     @hook_impl(trylast=True)
     def after_pipeline_run(self, catalog: Catalog) -> None:
         """Store the whole manifest, with checksums of the data that came in."""
+        # Nodes that ran in processes of their own have not told this one what they saved.
+        outputs = {name for part in self._parts for name in part.all_outputs()}
+        run = self._manifest["run"]
+        saved = {name for name in outputs if _is_of_run(catalog.get(name), run, self._since)}
+        made = self._manifest["made"]
+        made += sorted(saved - set(made))
         self._manifest["data"] = _checksums(self._parts, catalog)
         try:
             self._finish("finished", catalog)
@@ -169,6 +177,15 @@ def _checksums(parts: Sequence[Pipeline], catalog: Catalog) -> dict[str, dict[st
         name: getattr(catalog.get(name), "checksums", dict)() for name in sorted(names)
     }
     return {name: sums for name, sums in found.items() if sums}
+
+
+def _is_of_run(dataset: Any, run: str, since: float) -> bool:
+    """Whether a run that began at a time of the system's clock has stored a dataset."""
+    if not isinstance(dataset, ArtifactDataset) or not dataset.exists():
+        return False
+    if dataset.is_versioned:
+        return dataset.newest_version() == run
+    return dataset.load_path().stat().st_mtime >= since
 
 
 def _is_image_set(catalog: Catalog, name: str) -> bool:

@@ -31,9 +31,13 @@ def check_names(values: Mapping[str, Any], registered: Registry, origin: "Origin
     """Raise a `UserError` if a parameter belongs to no node of any registered pipeline."""
     known = parameter_names(registered)
     open_to_keys = _dictionaries(registered)
-    for path, _ in leaves(values):
-        if path in known or any(name.startswith(f"{path}.") for name in known):
+    for path, value in leaves(values):
+        if path in known:
             continue
+        if any(name.startswith(f"{path}.") for name in known):
+            if value is None or isinstance(value, Mapping):
+                continue
+            raise UserError(f"{origin(path)}: {path}={value!r}: this is a group of parameters")
         if path.startswith(open_to_keys):
             continue
         near = difflib.get_close_matches(path, sorted(known), n=3, cutoff=0.7)
@@ -88,6 +92,18 @@ def check_takers(given: Mapping[str, Any], entries: Mapping[str, Any], environme
                 f"--params: {name}={given[name]}: no catalog entry takes it with "
                 f"--env={environment}: leave it out, or choose another environment"
             )
+
+
+def check_texts(given: Mapping[str, Any]) -> None:
+    """Raise a `UserError` if the command line gives the catalog or a hook a number, or nothing.
+
+    `--params=raw_data=$DIR` gives nothing where DIR is not set, and a name of digits is a number.
+    """
+    for name in CATALOG_PARAMETERS:
+        value = given.get(name, "")
+        if name != "image_size" and (value is None or isinstance(value, int | float)):
+            advice = "nothing is given" if value is None else f"for a file or folder give ./{value}"
+            raise UserError(f"--params: {name}={'' if value is None else value}: {advice}")
 
 
 def without_takers(given: Mapping[str, Any], inputs: Iterable[str]) -> list[str]:

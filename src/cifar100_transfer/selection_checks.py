@@ -20,7 +20,8 @@ def select(options: Mapping[str, Any], registered: Registry) -> list[Node]:
         registered: all pipelines.
 
     Raises:
-        UserError: there is no pipeline, namespace, node, tag or dataset of a name that is given.
+        UserError: there is no pipeline, namespace, node, tag or dataset of a name that is given, or
+            no node that all options together leave.
     """
     names = _given(options, "pipeline", "pipelines") or ["__default__"]
     for name in names:
@@ -30,22 +31,34 @@ def select(options: Mapping[str, Any], registered: Registry) -> list[Node]:
     tags = {tag for node in chosen for tag in node.tags}
     datasets = {dataset for node in chosen for dataset in (*node.inputs, *node.outputs)}
     of_the_pipeline = f"of {' and '.join(names)}" if names != ["__default__"] else "of the default"
-    for option, flag, known, kind in (
-        ("namespaces", "--namespaces", _namespaces(chosen), "namespace"),
-        ("node_names", "--nodes", nodes, "node"),
-        ("from_nodes", "--from-nodes", nodes, "node"),
-        ("to_nodes", "--to-nodes", nodes, "node"),
-        ("tags", "--tags", tags, "tag"),
-        ("from_inputs", "--from-inputs", datasets, "dataset"),
-        ("to_outputs", "--to-outputs", datasets, "dataset"),
-    ):
+    filters = {
+        "node_namespaces": ("namespaces", "--namespaces", _namespaces(chosen), "namespace"),
+        "node_names": ("node_names", "--nodes", nodes, "node"),
+        "from_nodes": ("from_nodes", "--from-nodes", nodes, "node"),
+        "to_nodes": ("to_nodes", "--to-nodes", nodes, "node"),
+        "tags": ("tags", "--tags", tags, "tag"),
+        "from_inputs": ("from_inputs", "--from-inputs", datasets, "dataset"),
+        "to_outputs": ("to_outputs", "--to-outputs", datasets, "dataset"),
+    }
+    for option, flag, known, kind in filters.values():
         for name in _given(options, option):
             check_name(flag, name, known, f"{kind} {of_the_pipeline}")
     everything = {name for pipeline in registered.values() for name in pipeline.datasets()}
     for name in _given(options, "load_versions"):
         check_name("--load-versions", name, everything, "dataset")
-    wanted = set(_given(options, "namespaces"))
-    return [node for node in chosen if not wanted or wanted & _namespaces([node])]
+    wanted = {
+        argument: values
+        for argument, (option, *_) in filters.items()
+        if (values := _given(options, option))
+    }
+    if wanted:
+        try:
+            sum((registered[name] for name in names), Pipeline([])).filter(**wanted)
+        except ValueError:
+            flags = " and ".join(filters[argument][1] for argument in wanted)
+            raise UserError(f"{flags} together leave no node {of_the_pipeline} to run") from None
+    spaces = set(_given(options, "namespaces"))
+    return [node for node in chosen if not spaces or spaces & _namespaces([node])]
 
 
 def _namespaces(nodes: Iterable[Node]) -> set[str]:

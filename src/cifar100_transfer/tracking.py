@@ -6,9 +6,12 @@ typed parameters as one string, and it imports kedro-datasets without asking for
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
+import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +24,7 @@ from kedro.pipeline.node import Node
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.hooks import Catalog, fail
 from cifar100_transfer.manifest import describe_parameters
+from cifar100_transfer.passwords import hide_passwords
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 
     from cifar100_transfer.models import ClassifierSpec
     from cifar100_transfer.training import EpochRecord
+
+logger = logging.getLogger(__name__)
 
 EXPERIMENT = "cifar100_transfer"
 SERVED = Path(__file__).with_name("serving.py")
@@ -121,6 +127,7 @@ class MLflowHooks(_TrackingHooks):
 
     def __init__(self) -> None:
         self._catalog: Catalog | None = None
+        self._run = ""
 
     @hook_impl
     def before_pipeline_run(
@@ -130,21 +137,36 @@ class MLflowHooks(_TrackingHooks):
         catalog: Catalog,
     ) -> None:
         """Open a run in the store, with the parameters of the pipeline's nodes."""
+        self._close("KILLED")  # what an interrupted run of this process left
         store = catalog.load("parameters").get("mlflow")
         if not store:
             return
-        import mlflow
-
-        mlflow.set_tracking_uri(store)
-        mlflow.set_experiment(EXPERIMENT)
         names = run_params.get("pipeline_names") or [run_params.get("pipeline_name")]
-        mlflow.start_run(run_name="+".join(name or "__default__" for name in names))
-        mlflow.set_tags({"kedro_env": run_params["env"], "kedro_run": run_params["run_id"]})
+        title = "+".join(name or "__default__" for name in names)
         parameters = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
         groups = {name.removeprefix("params:"): catalog.load(name) for name in parameters}
-        mlflow.log_params(describe_parameters(groups))
+        tags = {"kedro_env": run_params["env"], "kedro_run": run_params["run_id"]}
+        try:
+            self._run = _open_run(store, title, tags, describe_parameters(groups))
+        except Exception as error:
+            # Of a wrong address: by MLflow, its database's library, or the network's.
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            fail(UserError(f"mlflow={hide_passwords(store)}: it can't be used ({reason})"))
         self._catalog = catalog
         _trackers["mlflow"] = _log_epoch
+        # Before MLflow's own, which would call an interrupted run finished.
+        atexit.register(self._close, "KILLED")
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Remember the model, and let a thread or process of its own log to the same run."""
+        super().before_node_run(node)
+        if self._catalog is not None:
+            import mlflow
+
+            if mlflow.active_run() is None:
+                with _spared():
+                    mlflow.start_run(run_id=self._run)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -162,12 +184,13 @@ class MLflowHooks(_TrackingHooks):
 
         dataset = self._catalog.get(dataset_name)
         model = dataset_name.rpartition(".")[0]
-        if isinstance(dataset, FigureDataset | JSONDataset | TableDataset):
-            mlflow.log_artifact(str(dataset.load_path()), model or None)
-        if isinstance(dataset, JSONDataset) and dataset_name.endswith(".metrics"):
-            mlflow.log_metrics(_numbers(data, model))
-        if isinstance(dataset, ClassifierDataset):
-            _log_classifier(model, dataset.load_path(), data.spec)
+        with _spared():
+            if isinstance(dataset, FigureDataset | JSONDataset | TableDataset):
+                mlflow.log_artifact(str(dataset.load_path()), model or None)
+            if isinstance(dataset, JSONDataset) and dataset_name.endswith(".metrics"):
+                mlflow.log_metrics(_numbers(data, model))
+            if isinstance(dataset, ClassifierDataset):
+                _log_classifier(model, dataset.load_path(), data.spec)
 
     @hook_impl
     def after_pipeline_run(self) -> None:
@@ -184,9 +207,35 @@ class MLflowHooks(_TrackingHooks):
         if self._catalog is not None:
             import mlflow
 
-            mlflow.end_run(status)
+            atexit.unregister(self._close)
             _trackers.pop("mlflow", None)
             self._catalog = None
+            with _spared():
+                mlflow.end_run(status)
+
+
+def _open_run(
+    store: str, title: str, tags: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> str:
+    import mlflow
+
+    mlflow.set_tracking_uri(store)
+    mlflow.set_experiment(EXPERIMENT)
+    run: str = mlflow.start_run(run_name=title).info.run_id
+    mlflow.set_tags(tags)
+    mlflow.log_params(parameters)
+    return run
+
+
+@contextmanager
+def _spared() -> Iterator[None]:
+    """Go on where the store refuses: hours of training are worth more than their record."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        logger.warning("MLflow could not log this: %s", str(error).partition("\n")[0])
 
 
 def _numbers(values: Mapping[str, Any], model: str) -> dict[str, float]:
@@ -200,7 +249,8 @@ def _numbers(values: Mapping[str, Any], model: str) -> dict[str, float]:
 def _log_epoch(model: str, figures: Mapping[str, Any], epoch: int) -> None:
     import mlflow
 
-    mlflow.log_metrics(_numbers(figures, model), step=epoch)
+    with _spared():
+        mlflow.log_metrics(_numbers(figures, model), step=epoch)
 
 
 def _log_classifier(model: str, file: Path, spec: ClassifierSpec) -> None:

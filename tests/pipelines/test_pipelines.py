@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from kedro.runner import ParallelRunner, ThreadRunner
 
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import load_classifier
@@ -263,6 +264,33 @@ def test_a_version_that_is_not_there_is_refused_and_nothing_made(project: Path, 
             load_versions={"simple_cnn.classifier": "2020-01-01T00.00.00.000Z"},
         )
     assert len(list((classifiers / "classifier.safetensors").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "train_set",
+            "this run does not load 'train_set' from where it is stored, but cifar100_raw",
+        ),
+        ("cifar100_raw", "of 'cifar100_raw' no versions are kept"),
+    ],
+)
+def test_a_version_that_kedro_would_pass_over_is_refused(name: str, said: str, run: Run) -> None:
+    with pytest.raises(UserError, match=rf"--load-versions={name}:2020.*: {said}"):
+        run("ingestion", load_versions={name: "2020-01-01T00.00.00.000Z"})
+
+
+def test_trainings_in_threads_are_refused(run: Run) -> None:
+    with pytest.raises(UserError, match="--runner=ThreadRunner: trainings in threads"):
+        run("simple_cnn", runner=ThreadRunner())
+
+
+def test_what_other_processes_have_saved_stands_in_the_manifest(project: Path, run: Run) -> None:
+    nodes = ["split_images", "compute_normalization"]
+    run("ingestion", runner=ParallelRunner(), node_names=nodes)
+    (file,) = (project / "data/sample/08_reporting/runs").iterdir()
+    assert {"train_set", "test_set", "normalization"} <= set(json.loads(file.read_text())["made"])
 
 
 def test_a_failed_run_goes_on_and_a_finished_one_leaves_no_resume_point(

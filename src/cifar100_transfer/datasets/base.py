@@ -85,13 +85,18 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
         """The folder that holds the file, or its versions."""
         return Path(self._filepath).parent
 
+    @property
+    def is_versioned(self) -> bool:
+        """Whether every run that stores it makes a version of its own."""
+        return self._version is not None
+
     def newest_version(self) -> str:
         """Return the newest version there is; empty if there is none, or versions are not kept."""
         return max(self.versions(), default="")
 
     def versions(self) -> list[str]:
         """Return the versions that are stored, oldest first; none where versions are not kept."""
-        if self._version is None:
+        if not self.is_versioned:
             return []
         path = Path(self._filepath)
         return sorted(file.parent.name for file in path.glob(f"*/{path.name}"))

@@ -128,7 +128,8 @@ def recipe_file(model: str, result: SearchResult) -> str:
         f"{images} images{seeds}.\n"
         f"# Put this file into conf/NAME/ and run\n"
         f"#   kedro run --pipelines={model} --env=NAME\n"
-        f"# After a search with --env=E, put the block into a copy of conf/E, in place of the model's.\n"
+        f"# After a search with --env=E: put the block into a copy of conf/E, in place of the "
+        f"model's.\n"
     )
     block = {model: result.best.as_dict()}
     return header + yaml.safe_dump(block, sort_keys=False, allow_unicode=True)

@@ -54,7 +54,8 @@ def compare_models(
     chosen = [result for result in results if result["newest"] or settings.all_runs]
     if not chosen:
         raise UserError(
-            "no model has results yet: train one first, for example kedro run --pipelines=simple_cnn"
+            "no model has results yet: train one first, for example by "
+            "kedro run --pipelines=simple_cnn"
         )
     rows = []
     for result in chosen:
