@@ -1,16 +1,16 @@
 """What judging a classifier costs beside the bare network, in one process.
 
-    python benchmarks/evaluation.py [images, default 10000] [architecture, default simple_cnn]
+    python benchmarks/evaluation.py [images] [architecture]
 
 Times in turns the bare network on preprocessed batches (`classifier.network`), and the evaluation's
 prediction of the same images from bytes to checked `Predictions`; then the figures and tables that
 are made of them. Prints medians over the rounds.
 """
 
+import argparse
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from tempfile import TemporaryDirectory
@@ -118,6 +118,8 @@ def _timed(step: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    architecture = sys.argv[2] if len(sys.argv) > 2 else "simple_cnn"
-    run_script(lambda: main(count, architecture))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", type=int, nargs="?", default=10_000)
+    parser.add_argument("architecture", nargs="?", default="simple_cnn")
+    given = parser.parse_args()
+    run_script(lambda: main(given.images, given.architecture))

@@ -1,15 +1,15 @@
 """What a submission costs beside the bare network, in one process.
 
-    python benchmarks/submission.py [images a severity, default 1000]
+    python benchmarks/submission.py [images]
 
 Writes a challenge of random images into a temporary folder, classifies it with an untrained
 SimpleCNN, writes the CSV, and compares with `predict_logits` on images in memory, before and after.
 """
 
+import argparse
 import json
 import logging
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -69,4 +69,6 @@ def _bare_rate(classifier: Classifier, images: torch.Tensor) -> float:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)  # an untrained network is rightly warned of
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", type=int, nargs="?", default=1000, help="of each severity")
+    main(parser.parse_args().images)
