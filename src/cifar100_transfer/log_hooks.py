@@ -12,8 +12,8 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from cifar100_transfer.configuration import Catalog
 from cifar100_transfer.datasets import ArtifactDataset, JSONDataset, TableDataset
-from cifar100_transfer.hooks import Catalog
 from cifar100_transfer.parameter_checks import CATALOG_PARAMETERS
 from cifar100_transfer.passwords import hide_passwords
 from cifar100_transfer.pipeline_registry import MODELS

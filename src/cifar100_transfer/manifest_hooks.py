@@ -14,8 +14,9 @@ from kedro.pipeline.node import Node
 
 from cifar100_transfer import manifest
 from cifar100_transfer.config import ComputeConfig
+from cifar100_transfer.configuration import Catalog
 from cifar100_transfer.datasets import ArtifactDataset
-from cifar100_transfer.hooks import Catalog, ErrorHooks, PreflightHooks, inputs_of
+from cifar100_transfer.hooks import ErrorHooks, PreflightHooks, inputs_of
 from cifar100_transfer.passwords import hide_passwords
 
 logger = logging.getLogger(__name__)

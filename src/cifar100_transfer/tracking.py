@@ -21,8 +21,9 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from cifar100_transfer.configuration import Catalog
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.hooks import Catalog, fail
+from cifar100_transfer.hooks import fail
 from cifar100_transfer.manifest import describe_parameters
 from cifar100_transfer.passwords import hide_passwords
 

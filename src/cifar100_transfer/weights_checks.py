@@ -3,16 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-from kedro.io import AbstractDataset, CatalogProtocol
 from kedro.pipeline import Pipeline
 
 from .config import AblationConfig, ModelConfig, SearchConfig
+from .configuration import Catalog
 from .errors import UserError
 
 WEIGHTS = "pretrained_weights"
 _SETTING = "model.pretrained"
-
-Catalog = CatalogProtocol[str, AbstractDataset[Any, Any]]
 
 
 def leave_out_unused(pipeline: Pipeline, catalog: Catalog) -> None:

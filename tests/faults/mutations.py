@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from kedro.config import OmegaConfigLoader
 
-from cifar100_transfer import hooks, parameter_checks
+from cifar100_transfer import configuration, parameter_checks
 from cifar100_transfer.data import ImageSet, Predictions, challenge, cifar100
 from cifar100_transfer.data.files import (
     load_image_set,
@@ -257,7 +257,7 @@ def _read_parameters(path: Path) -> str:
     # accepted fits the typed models.
     loader = OmegaConfigLoader(str(path.parent.parent), env="local", **CONFIG_LOADER_ARGS)
     context: Any = SimpleNamespace(config_loader=loader, env="local")
-    values, origin = hooks._read_parameters(context)
+    values, origin = configuration.read_parameters(context)
     parameter_checks.check_names(values, REGISTERED, origin)
     parameter_checks.check_values(values, REGISTERED, origin, EVERYTHING)
     return "accepted"
