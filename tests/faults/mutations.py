@@ -248,6 +248,7 @@ def _make_parameters(folder: Path) -> Path:
     for file in (_CONF / "base").glob("parameters*.yml"):
         (folder / "base").mkdir(exist_ok=True)
         (folder / "base" / file.name).write_bytes(file.read_bytes())
+    (folder / "base" / "catalog.yml").write_text("anything: {type: MemoryDataset}\n")
     (folder / "local").mkdir()
     return folder / "base" / _PARAMETERS
 

@@ -118,7 +118,7 @@ def test_every_parameter_without_a_default_is_missed(name: str) -> None:
 def test_every_group_is_missed_and_is_no_scalar(name: str) -> None:
     with pytest.raises(UserError, match=f"parameter '{name}' is missing"):
         check(changed(name, None))
-    with pytest.raises(UserError, match=f"{name}=5: input should be a valid dictionary"):
+    with pytest.raises(UserError, match=f"{name}=5: this is a group of parameters"):
         check(changed(name, 5))
 
 
@@ -151,7 +151,7 @@ def forget(content: bytes) -> bytes:
         (["--params=split.sed=1"], None, "--params: no parameter is called 'split.sed'; did you"),
         ([], misspell, f"{BASE}: no parameter is called 'simple_cnn.training.epocs'; did you"),
         ([], forget, f"{BASE}: parameter 'simple_cnn.model.architecture' is missing"),
-        ([], lambda content: content + b"a: [1\n", f"{BASE}, unable to read line"),
+        ([], lambda content: content + b"a: [1\n", f"{BASE} is no YAML: "),
         ([], lambda content: content + b"a: \xff\n", "can't be read"),
         (["--pipelines=ingestoin"], None, "no pipeline is called 'ingestoin'; choose ingestion"),
         (["--env=sampel"], None, "--env: no folder of conf/ is called 'sampel'; choose sample"),
