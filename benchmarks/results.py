@@ -163,13 +163,15 @@ PAGES = {
 def _demo_table() -> str:
     record = _load("demo")
     rows = ["| model | train | validation | test |", "| --- | --- | --- | --- |"]
-    models = record["models"].items()
-    for name, model in sorted(models, key=lambda item: -item[1]["metrics"]["test_accuracy"]):
+    # Pretraining makes a model, too, which nothing judges.
+    judged = {name: model for name, model in record["models"].items() if "metrics" in model}
+    order = sorted(judged.items(), key=lambda item: -item[1]["metrics"]["test_accuracy"])
+    for name, model in order:
         shares = [model["metrics"][f"{part}_accuracy"] for part in ("train", "validation", "test")]
         rows.append(f"| {name} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
     half = max(
         model["metrics"]["test_accuracy_high"] - model["metrics"]["test_accuracy_low"]
-        for model in record["models"].values()
+        for model in judged.values()
     )
     return "\n".join(
         [
