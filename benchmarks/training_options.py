@@ -19,6 +19,7 @@ from machine import command_line, describe_machine, run_script
 
 from cifar100_transfer.config import ModelConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet
+from cifar100_transfer.models import keep_freed_memory
 from cifar100_transfer.training import Compute, build_classifier
 from cifar100_transfer.training.steps import Engine, train_epoch
 
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every training does
     networks = {}
     for network in arguments.networks:
         networks[network] = measure(

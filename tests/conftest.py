@@ -4,10 +4,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 from cifar100_transfer.data import ImageSet
+
+# How long an example takes is the machine's matter: a busy one would fail tests.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # Kedro's telemetry would look for a network in every test that runs a pipeline.
 os.environ["DO_NOT_TRACK"] = "1"
