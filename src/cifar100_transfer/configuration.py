@@ -18,8 +18,10 @@ if TYPE_CHECKING:  # a tenth of the time of `kedro registry list`, which needs n
 Catalog: TypeAlias = CatalogProtocol[str, AbstractDataset[Any, Any]]
 
 
-def read_parameters(context: "KedroContext") -> tuple[Mapping[str, Any], Origin]:
-    """Return all parameters, and where each is from.
+def read_configuration(
+    context: "KedroContext",
+) -> tuple[Mapping[str, Any], Origin, dict[str, Any]]:
+    """Return all parameters, where each is from, and the catalog's entries as they are written.
 
     Raises:
         UserError: a file, be it of the catalog, is no YAML or refers to what there isn't, or the
@@ -27,11 +29,9 @@ def read_parameters(context: "KedroContext") -> tuple[Mapping[str, Any], Origin]
     """
     _check_environment(context)
     try:
-        origin = _locate(context)
-        # Of the catalog, too, or its faults would come to light as tracebacks.
-        unresolved_catalog(context)
-        context.config_loader["catalog"]
-        return context.config_loader["parameters"], origin
+        origin, entries = _locate(context), _unresolved_catalog(context)
+        context.config_loader["catalog"]  # or its faults would come to light as tracebacks
+        return context.config_loader["parameters"], origin, entries
     except UserError:
         raise
     except Exception as error:
@@ -52,8 +52,7 @@ def _locate(context: "KedroContext") -> Origin:
     return Origin(files, context.config_loader.runtime_params or {})
 
 
-def unresolved_catalog(context: "KedroContext") -> dict[str, Any]:
-    """Return the catalog's entries as they are written."""
+def _unresolved_catalog(context: "KedroContext") -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for content in reversed(_files(context, "catalog*.y*ml").values()):
         entries |= content

@@ -12,7 +12,7 @@ from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
 from cifar100_transfer import selection_checks, weights_checks
-from cifar100_transfer.configuration import Catalog, read_parameters, unresolved_catalog
+from cifar100_transfer.configuration import Catalog, read_configuration
 from cifar100_transfer.datasets import FolderDataset
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import return_freed_memory
@@ -66,7 +66,9 @@ class ErrorHooks:
                         f"what was finished is kept"
                     )
                 )
-            if _is_out_of_memory(cause):
+            from cifar100_transfer.models import is_out_of_memory  # not sooner: it imports torch
+
+            if is_out_of_memory(cause):
                 reason = (str(cause) or type(cause).__name__).splitlines()[0]
                 fail(
                     UserError(
@@ -76,12 +78,6 @@ class ErrorHooks:
                     )
                 )
             cause = cause.__cause__
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    from cifar100_transfer.models import is_out_of_memory  # torch takes seconds to import
-
-    return is_out_of_memory(error)
 
 
 def _options() -> Mapping[str, Any]:
@@ -99,13 +95,13 @@ class ParameterHooks:
         _expand_home(given)
         try:
             check_texts(given)
-            values, origin = read_parameters(context)
+            values, origin, entries = read_configuration(context)
             registered = dict(pipelines)
             selected = selection_checks.select(_options(), registered)
             check_names(values, registered, origin)
             check_values(values, registered, origin, selected)
             if set(given) & set(CATALOG_PARAMETERS):
-                check_takers(given, unresolved_catalog(context), context.env or "local")
+                check_takers(given, entries, context.env or "local")
         except UserError as error:
             fail(error)
 

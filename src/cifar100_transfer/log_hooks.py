@@ -102,8 +102,8 @@ def next_command(outputs: Collection[str], run_params: Mapping[str, Any]) -> str
     """
     models = sorted({name.partition(".")[0] for name in outputs} & set(MODELS))
     ends = {name.rpartition(".")[2] for name in outputs}
+    environment = run_params.get("env")
     for made, pipeline, for_models in NEXT_STEPS:
-        environment = run_params.get("env")
         if made not in ends or (for_models and not models):
             continue
         if pipeline == "transfer" and environment != "sample":

@@ -258,7 +258,7 @@ def _read_parameters(path: Path) -> str:
     # accepted fits the typed models.
     loader = OmegaConfigLoader(str(path.parent.parent), env="local", **CONFIG_LOADER_ARGS)
     context: Any = SimpleNamespace(config_loader=loader, env="local")
-    values, origin = configuration.read_parameters(context)
+    values, origin, _ = configuration.read_configuration(context)
     parameter_checks.check_names(values, REGISTERED, origin)
     parameter_checks.check_values(values, REGISTERED, origin, EVERYTHING)
     return "accepted"

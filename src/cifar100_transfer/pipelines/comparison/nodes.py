@@ -88,16 +88,11 @@ def measure_time_to_accuracy(results: list[dict[str, Any]], comparison: DataFram
     from cifar100_transfer.evaluation.metrics import time_to_accuracy
 
     named = _named(results, comparison)
-    summaries = {name: result["summary"] for name, result in named.items()}
     incomparable = set()
-    for first, second in combinations(summaries, 2):
-        for key, what in _CONDITIONS_OF_TIME.items():
-            if summaries[first].get(key) != summaries[second].get(key):
-                logger.info(
-                    "'%s' and '%s' had %s: their times are not compared", first, second, what
-                )
-                incomparable |= {(first, second), (second, first)}
-                break
+    for (first, one), (second, other) in combinations(named.items(), 2):
+        if what := _difference_in_conditions(one["summary"], other["summary"]):
+            logger.info("'%s' and '%s' had %s: their times are not compared", first, second, what)
+            incomparable |= {(first, second), (second, first)}
     table = time_to_accuracy({name: result["history"] for name, result in named.items()})
     pairs = zip(table["reference"], table["model"], strict=True)
     return table[[pair not in incomparable for pair in pairs]].reset_index(drop=True)
