@@ -181,8 +181,12 @@ def test_what_hooks_take_and_a_catalog_that_cannot_be_read_are_let_through() -> 
 )
 def test_what_the_catalog_cannot_take_is_refused(given: dict[str, Any], said: str) -> None:
     parameter_checks.check_texts({"image_size": 5, "raw_data": Path("DIR")})
-    with pytest.raises(UserError, match=said):
-        parameter_checks.check_texts(given)
+    bootstrap_project(ROOT)
+    with (
+        KedroSession.create(ROOT, runtime_params=given) as session,
+        pytest.raises(UserError, match=said),
+    ):
+        session.load_context()
 
 
 def test_a_value_for_a_group_is_called_that() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -106,3 +107,19 @@ def test_a_killed_writer_leaves_no_half_file_under_the_final_name(
     killed = subprocess.run([sys.executable, "-c", script, str(destination)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert (destination.read_text() if destination.exists() else None) == old
+
+
+def test_a_file_is_on_the_disk_before_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power cut could leave an empty file under the final name, or none."""
+    destination = tmp_path / "file.txt"
+    flushed: list[tuple[bool, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        flushed.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), destination.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic_path(destination) as temporary:
+        temporary.write_text("whole")
+    assert flushed == [(False, False), (True, True)], "the file, and its folder after it is renamed"

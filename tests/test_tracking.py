@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline.node import Node
+from kedro.runner import ThreadRunner
 from pandas import read_csv
 
 from cifar100_transfer.config import OptimizerConfig, SplitConfig
@@ -48,6 +49,11 @@ def test_without_a_parameter_no_package_is_even_imported(
     assert {path.name for path in project.iterdir()} == {"conf", "data", "pyproject.toml"}
 
 
+needs_mlflow = pytest.mark.skipif(
+    importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed"
+)
+
+
 @pytest.mark.parametrize("package", ["mlflow", "tensorboard"])
 def test_where_it_is_not_installed_the_extra_is_named_before_anything_is_made(
     project: Path,  # noqa: F811
@@ -61,7 +67,7 @@ def test_where_it_is_not_installed_the_extra_is_named_before_anything_is_made(
     assert not (project / "data").exists()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed")
+@needs_mlflow
 def test_a_run_is_logged_live_and_its_classifier_can_be_served(
     project: Path,  # noqa: F811
     run: Run,  # noqa: F811
@@ -103,11 +109,18 @@ def test_a_run_is_logged_live_and_its_classifier_can_be_served(
         )
     with pytest.raises(UserError, match="does not exist"):
         run("prediction", parameters={"mlflow": store, "model": "simple_cnn"})
+    run(
+        "simple_cnn",
+        runner=ThreadRunner(),
+        node_names=["simple_cnn.compute_metrics"],
+        parameters={"mlflow": store},
+    )
     runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
-    assert sorted(one.info.status for one in runs) == ["FAILED", "FINISHED"]
+    assert sorted(one.info.status for one in runs) == ["FAILED", "FINISHED", "FINISHED"]
+    assert all("simple_cnn.test_accuracy" in one.data.metrics for one in runs[:1])
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed")
+@needs_mlflow
 def test_an_interrupted_run_is_closed_as_killed(
     project: Path,  # noqa: F811
     run: Run,  # noqa: F811
@@ -133,7 +146,7 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed")
+@needs_mlflow
 def test_a_store_that_cannot_be_used_is_named_and_one_that_is_lost_is_done_without(
     run: Run,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

@@ -385,7 +385,7 @@ def test_a_full_disk_leaves_no_half_file(
 # --- submission
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(images=st.integers(1, 120), seed=st.integers(0, 99), suffix=st.sampled_from(["", ".gz"]))
 def test_the_file_equals_the_slow_reference_and_comes_back(
     tmp_path_factory: pytest.TempPathFactory, images: int, seed: int, suffix: str

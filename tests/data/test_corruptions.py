@@ -103,7 +103,7 @@ def test_an_image_alone_in_its_block_is_corrupted() -> None:
     assert torch.equal(whole, corrupt(images, "brightness", 5, seed=0))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.sampled_from(CORRUPTIONS),
     st.sampled_from(SEVERITIES),
@@ -212,7 +212,7 @@ def test_impulse_noise_replaces_its_share() -> None:
 # Blurs
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from(BLURS), st.sampled_from(SEVERITIES), st.integers(0, 255))
 def test_blurs_leave_flat_images_as_they_are(corruption: str, severity: int, value: int) -> None:
     flat = torch.full((2, 3, 16, 16), value, dtype=torch.uint8)

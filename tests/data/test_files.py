@@ -33,7 +33,7 @@ def same(first: ImageSet | Predictions, second: ImageSet | Predictions) -> bool:
 
 
 @given(names=NAMES, hierarchy=st.booleans(), count=st.integers(0, 4))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_image_sets_come_back(
     tmp_path: Path, names: tuple[str, ...], hierarchy: bool, count: int
 ) -> None:
@@ -49,7 +49,7 @@ def test_image_sets_come_back(
 
 
 @given(names=NAMES, count=st.integers(1, 4))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_predictions_come_back(tmp_path: Path, names: tuple[str, ...], count: int) -> None:
     predictions = Predictions(
         logits=torch.randn(count, len(names)),

@@ -65,7 +65,6 @@ def test_subsets_and_other_images_keep_the_classes(image_set: ImageSet) -> None:
 
 
 @given(count=st.integers(1, 5), seed=st.integers(0, 1000))
-@settings(deadline=None)
 def test_statistics_are_those_of_all_values(count: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (count, 3, 3, 4), dtype=torch.uint8, generator=generator)
@@ -104,7 +103,6 @@ def positions(images: ImageSet) -> list[int]:
     share=st.sampled_from([0.2, 0.25, 0.5]),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(deadline=None)
 def test_splits_keep_every_classs_share_and_every_image(
     counts: list[int], share: float, seed: int
 ) -> None:
@@ -149,7 +147,7 @@ def test_unknown_names_are_attribute_errors() -> None:
 
 
 @given(count=st.integers(1, 70), seed=st.integers(0, 99))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_subset_is_even_over_classes_and_grows_by_adding(count: int, seed: int) -> None:
     images = random_image_set(classes=6, per_class=10, size=8)
     images = images.subset(torch.arange(57))  # three classes have one image less

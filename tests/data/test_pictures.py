@@ -82,7 +82,7 @@ def test_what_juts_out_is_cut_off_equally(tmp_path: Path) -> None:
     mode=st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "I;16"]),
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_any_size_and_mode_comes_out_in_the_size_asked_for(
     width: int, height: int, mode: str, size: tuple[int, int]
 ) -> None:
@@ -94,7 +94,6 @@ def test_any_size_and_mode_comes_out_in_the_size_asked_for(
 
 
 @given(st.binary(max_size=100))
-@settings(deadline=None)
 def test_garbage_is_no_picture_and_nothing_else(content: bytes) -> None:
     for start in (b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0"):
         with pytest.raises(UserError, match="can't be read as a picture"):

@@ -103,7 +103,7 @@ def test_a_truncated_file_is_a_user_error(tmp_path: Path, name: str, share: floa
 
 
 @given(content=st.binary(max_size=64), suffix=st.sampled_from([".pth", ".safetensors"]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_garbage_never_fails_otherwise(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)

@@ -39,7 +39,7 @@ def test_tasks_share_no_class_and_every_word(target):
     assert words[0] == words[1]
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(st.integers(0, 2**40), st.sampled_from(["target", "pretraining"]))
 def test_same_arguments_give_same_images_and_other_streams_others(seed, task):
     train = generate(task, "train", 1, seed)

@@ -22,7 +22,7 @@ from cifar100_transfer.datasets.artifacts import TEXT_COLUMNS
 from cifar100_transfer.evaluation.metrics import most_confused_pairs, per_class_table
 from cifar100_transfer.evaluation.pictures import TOP
 
-quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def figure() -> Figure:

@@ -108,7 +108,7 @@ def test_a_weight_of_one_changes_nothing() -> None:
 
 
 @given(count=st.integers(1, 33), batch=st.integers(1, 40), weight=st.floats(0, 1))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_the_first_layer_is_exact_over_any_batches(count: int, batch: int, weight: float) -> None:
     classifier, images = two_layers(), some_images(count)
     with pytest.MonkeyPatch.context() as patch:
@@ -221,7 +221,7 @@ def test_the_first_view_is_the_image_and_all_differ() -> None:
 
 
 @given(seed=st.integers(0, 1000), members=st.integers(1, 5))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_an_ensemble_is_the_mean_of_log_probabilities(seed: int, members: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = 10 * torch.randn(members, 7, len(CLASSES), generator=generator)

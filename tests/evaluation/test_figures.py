@@ -15,6 +15,7 @@ from cifar100_transfer.data.corruptions import CORRUPTIONS
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation import figures
 from cifar100_transfer.evaluation.metrics import calibration_table, most_confused_pairs
+from tests.tuning.conftest import data  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
@@ -416,3 +417,34 @@ def test_the_style_of_the_caller_changes_nothing() -> None:
     plain.canvas.draw()
     assert styled.axes[0].get_facecolor() == plain.axes[0].get_facecolor()
     assert styled.axes[0].xaxis.label.get_size() == plain.axes[0].xaxis.label.get_size()
+
+
+def test_matrices_have_the_true_class_in_the_row_and_neighbours_of_one_coarse_class() -> None:
+    labels = torch.arange(30)
+    said = labels * 7 % 30  # a permutation that is not its own inverse
+    predictions = Predictions(
+        *(torch.eye(30)[said], labels, tuple(f"class_{k}" for k in range(30))),
+        *(("a", "b", "c"), tuple(k % 3 for k in range(30))),
+    )
+    shown = figures.confusion_matrix(predictions, "t").axes[0].images[0].get_array()
+    order = sorted(range(30), key=lambda k: (k % 3, k))
+    assert [order[row.argmax()] for row in np.asarray(shown)] == [int(said[k]) for k in order]
+
+
+def test_the_coarse_matrix_has_the_true_class_in_the_row() -> None:
+    labels = torch.arange(6)
+    predictions = Predictions(
+        *(torch.eye(6)[[1] * 6], labels, tuple("uvwxyz"), ("a", "b", "c")),
+        tuple(k % 3 for k in range(6)),
+    )
+    axes = figures.coarse_confusion_matrix(predictions, "t").axes[0]
+    shown = np.asarray(axes.collections[0].get_array()).reshape(3, 3)
+    assert shown.tolist() == [[0, 1, 0]] * 3
+
+
+def test_bars_of_the_comparison_end_at_the_interval() -> None:
+    row = {"model": "m", "test_accuracy": 0.5, "test_accuracy_low": 0.45, "test_accuracy_high": 0.6}
+    row |= {"validation_accuracy": 0.5, "train_accuracy": 0.5, "parameters": 1, "seconds": 1.0}
+    axes = figures.comparison(pd.DataFrame([row])).axes[0]
+    ((start, end),) = axes.containers[0][2][0].get_segments()
+    assert (start[0], end[0]) == pytest.approx((0.45, 0.6))

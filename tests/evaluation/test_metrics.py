@@ -62,7 +62,7 @@ def predictions_of_any_kind(draw: st.DrawFn) -> Predictions:
 
 
 @given(predictions_of_any_kind())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_metrics_equal_their_references(predictions: Predictions) -> None:
     logits, labels = predictions.logits.numpy(), predictions.labels.numpy()
     classes, images = logits.shape[1], len(labels)
@@ -134,13 +134,13 @@ def test_top_k_equals_sklearn_without_ties() -> None:
 
 
 @given(predictions_of_any_kind())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_top_1_is_accuracy_even_with_ties(predictions: Predictions) -> None:
     assert top_k_accuracy(predictions, 1) == float(predictions.correct.double().mean())
 
 
 @given(predictions_of_any_kind())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_tables_of_classes_equal_their_references(predictions: Predictions) -> None:
     labels, predicted = predictions.labels.tolist(), predictions.predicted.tolist()
     names, classes = predictions.class_names, predictions.num_classes
@@ -180,7 +180,7 @@ def test_tables_of_classes_equal_their_references(predictions: Predictions) -> N
 
 
 @given(predictions_of_any_kind(), st.integers(1, 20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_calibration_table_holds_every_image_once(predictions: Predictions, bins: int) -> None:
     table = calibration_table(predictions, bins)
 
@@ -243,7 +243,7 @@ def test_temperature_is_recovered(true_temperature: float) -> None:
 
 
 @given(predictions_of_any_kind())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_temperature_never_makes_the_loss_larger(predictions: Predictions) -> None:
     temperature = fit_temperature(predictions)
 

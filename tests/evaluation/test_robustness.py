@@ -115,7 +115,7 @@ def test_accuracy_counts_hits_and_refuses_nan(image_set: ImageSet) -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=95, max_size=95), st.floats(0, 1))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_summary_equals_numpys_means(accuracies: list[float], clean: float) -> None:
     table = pd.DataFrame(
         [(c, s) for c in CORRUPTIONS for s in SEVERITIES], columns=["corruption", "severity"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms import v2
 
@@ -195,7 +195,6 @@ JSON = st.recursive(
         recipe=st.dictionaries(st.text(max_size=5), JSON, max_size=3),
     )
 )
-@settings(deadline=None)
 def test_specs_come_back_from_json(spec: ClassifierSpec) -> None:
     assert ClassifierSpec.from_json(spec.to_json()) == spec
 
@@ -204,3 +203,12 @@ def test_specs_come_back_from_json(spec: ClassifierSpec) -> None:
 def test_other_json_is_no_spec(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected the fields|Expecting value"):
         ClassifierSpec.from_json(text)
+
+
+def test_images_are_averaged_where_they_are_made_smaller() -> None:
+    spec = ClassifierSpec("simple_cnn", ("a", "b"), (0.5,) * 3, (0.25,) * 3, image_size=8)
+    stripes = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    stripes[..., ::4] = 255
+    seen = Classifier(spec).preprocess(stripes)[..., 2:-2, 2:-2]
+    # A quarter of the pixels is white: (1/4 - 1/2) / (1/4).
+    torch.testing.assert_close(seen, torch.full_like(seen, -1.0), atol=0.05, rtol=0)

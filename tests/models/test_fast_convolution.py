@@ -42,7 +42,7 @@ axes = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     rows=axes,
     columns=axes,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -22,7 +22,6 @@ def classifier() -> Classifier:
 
 
 @given(count=st.integers(0, 9), batch_size=st.integers(1, 11))
-@settings(deadline=None)
 def test_the_batch_size_changes_nothing(
     classifier: Classifier, count: int, batch_size: int
 ) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -40,7 +40,6 @@ def integers(generator: torch.Generator, *shape: int, levels: int = 2) -> Tensor
     levels=st.sampled_from([1, 2, 50]),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None)
 def test_values_and_gradients_are_those_of_torch(
     images: int, channels: int, filters: int, height: int, width: int, levels: int, seed: int
 ) -> None:

@@ -14,7 +14,7 @@ from cifar100_transfer.models import SimpleCNN
     width=st.integers(2, 13),
     seed=st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_it_is_convolution_relu_pooling_linear(
     classes: int, height: int, width: int, seed: int
 ) -> None:

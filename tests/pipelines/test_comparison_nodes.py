@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
+from cifar100_transfer.config import ComparisonConfig
 from cifar100_transfer.data import Predictions
 from cifar100_transfer.pipelines.comparison.nodes import (
+    compare_models,
     compare_pairs,
     draw_overlaid_curves,
     measure_time_to_accuracy,
@@ -86,3 +88,37 @@ def test_times_are_compared_under_equal_conditions_only(
         f"'a' and 'b' {said}: their times are not compared",
         f"'b' and 'c' {said}: their times are not compared",
     ]
+
+
+def judged(model: str, accuracy: float, run: str = RUN, newest: bool = True) -> dict[str, Any]:
+    parts = {"test": accuracy / 2, "validation": 0.0}
+    plain = {part: {"mean_corruption_accuracy": share} for part, share in parts.items()}
+    metrics = {"train_accuracy": 0.9, "validation_accuracy": 0.6, "test_accuracy": accuracy}
+    return {
+        **{"model": model, "run": run, "newest": newest, "metrics": metrics, "summary": {}},
+        **{"manifest": None, "robustness": {"methods": {"plain": plain}}},
+    }
+
+
+def test_models_stand_by_their_test_accuracy_with_their_gaps() -> None:
+    results = [judged("a", 0.25), judged("b", 0.5), judged("b", 0.75, "2023", newest=False)]
+    rows = compare_models(results, ComparisonConfig())
+    assert rows["model"].tolist() == ["b", "a"]
+    assert rows["train_test_gap"].tolist() == pytest.approx([0.4, 0.65])
+    assert rows["train_validation_gap"].tolist() == pytest.approx([0.3, 0.3])
+    assert rows["validation_test_gap"].tolist() == pytest.approx([0.1, 0.35])
+    assert rows["corrupted_accuracy"].tolist() == [0.25, 0.125]
+    every = compare_models(results, ComparisonConfig(all_runs=True))
+    assert every["test_accuracy"].tolist() == [0.75, 0.5, 0.25]
+
+
+def test_a_pair_says_which_of_the_two_was_right_more_often() -> None:
+    labels = torch.tensor([0, 0, 0, 1])
+    said = {"a": [0, 0, 0, 0], "b": [0, 1, 1, 1]}  # two that only a, one that only b got right
+    results = [
+        result(name, RUN, Predictions(torch.eye(2)[classes], labels, ("x", "y")))
+        for name, classes in said.items()
+    ]
+    (pair,) = compare_pairs(results, table(results)).to_dict("records")
+    assert (pair["first"], pair["first_only"], pair["second_only"]) == ("a", 2, 1)
+    assert pair["accuracy_difference"] == 0.25

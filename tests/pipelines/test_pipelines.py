@@ -281,9 +281,20 @@ def test_a_version_that_kedro_would_pass_over_is_refused(name: str, said: str, r
         run("ingestion", load_versions={name: "2020-01-01T00.00.00.000Z"})
 
 
-def test_trainings_in_threads_are_refused(run: Run) -> None:
+@pytest.mark.parametrize(
+    "pipeline", ["simple_cnn", "pretraining", "tuning", "ablation", "screening"]
+)
+def test_trainings_in_threads_are_refused(pipeline: str, run: Run) -> None:
     with pytest.raises(UserError, match="--runner=ThreadRunner: trainings in threads"):
-        run("simple_cnn", runner=ThreadRunner())
+        run(pipeline, runner=ThreadRunner())
+
+
+def test_a_catalog_entry_of_no_kind_is_one_line(project: Path, run: Run) -> None:
+    entry = "train_set: {type: cifar100_transfer.datasets.Imageset, filepath: x}\n"
+    (project / "conf/sample/catalog_own.yml").write_text(entry)
+    with pytest.raises(UserError, match=r"catalog in conf/ can't be used: .*Imageset") as raised:
+        run("ingestion")
+    assert "\n" not in str(raised.value)
 
 
 def test_what_other_processes_have_saved_stands_in_the_manifest(project: Path, run: Run) -> None:
@@ -291,6 +302,9 @@ def test_what_other_processes_have_saved_stands_in_the_manifest(project: Path, r
     run("ingestion", runner=ParallelRunner(), node_names=nodes)
     (file,) = (project / "data/sample/08_reporting/runs").iterdir()
     assert {"train_set", "test_set", "normalization"} <= set(json.loads(file.read_text())["made"])
+    run("ingestion", only_missing_outputs=True, node_names=nodes)
+    newest_file = max((project / "data/sample/08_reporting/runs").iterdir())
+    assert json.loads(newest_file.read_text())["made"] == [], "nothing was made anew"
 
 
 def test_a_failed_run_goes_on_and_a_finished_one_leaves_no_resume_point(

@@ -196,3 +196,23 @@ def test_the_corruptions_are_drawn_without_a_model(project: Path, run: Run) -> N
     run("robustness", node_names=["draw_corruption_grid"])
     grid = newest(project / "data" / "sample" / "08_reporting", "corruption_grid.png")
     assert grid.read_bytes().startswith(b"\x89PNG")
+
+
+def test_as_many_images_as_asked_are_corrupted_with_the_seed(
+    image_set: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: set[tuple[int, int]] = set()
+
+    def corrupt(images: torch.Tensor, _: str, __: int, seed: int) -> torch.Tensor:
+        asked.add((len(images), seed))
+        return images
+
+    monkeypatch.setattr("cifar100_transfer.evaluation.robustness.corrupt", corrupt)
+    spec = ClassifierSpec("simple_cnn", image_set.class_names, (0.5,) * 3, (0.2,) * 3, (12, 12))
+    settings = RobustnessConfig(images=12, seed=5), ComputeConfig(device="cpu")
+    for measure in (measure_on_validation, measure_on_test):
+        table, _ = measure(
+            image_set, {"source_weight": None}, *settings, Classifier(spec).eval(), model="m"
+        )
+        assert set(table["images"]) == {12}
+    assert asked == {(12, 5)}

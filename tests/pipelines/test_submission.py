@@ -17,6 +17,7 @@ from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation import challenge
 from cifar100_transfer.models import Classifier, ClassifierSpec, save_classifier
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
+from cifar100_transfer.pipelines.challenge_score.nodes import compute_score
 from tests.pipelines.conftest import Run, newest
 
 REGISTERED = register_pipelines()
@@ -176,3 +177,15 @@ def test_absent_challenge_files_without_a_network_say_where_to_put_them(
         run("submission", env="local", namespaces=["simple_cnn"])
     for hint in ("data/01_raw/challenge", "distortion00.npy", "--env=sample", "challenge_data=DIR"):
         assert hint in str(raised.value)
+
+
+def test_the_score_is_the_accuracy_over_all_images() -> None:
+    accuracy = pd.DataFrame(
+        {"severity": [1, 2, 1, 2], "accuracy": [0.1, 0.3, 0.5, 0.7], "images": 10}
+    )
+    assert compute_score(accuracy, model="m") == {
+        "challenge_accuracy": pytest.approx(0.4),
+        "severity_1": pytest.approx(0.3),
+        "severity_2": pytest.approx(0.5),
+        "images": 40,
+    }

@@ -6,19 +6,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cifar100_transfer.config import AugmentationConfig, ModelConfig, TrainingConfig
+from cifar100_transfer.config import (
+    AugmentationConfig,
+    ModelConfig,
+    TrainingConfig,
+)
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.data.corruptions import SEVERITIES, corrupt
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.training import build_classifier, train
+from cifar100_transfer.training import augmentation, build_classifier, train
 from cifar100_transfer.training.augmentation import (
     ERASED_AREA,
+    ERASED_ASPECT,
     MixingDraws,
     add_noise,
     corrupt_some,
@@ -192,7 +197,6 @@ def test_shares_of_zero_change_nothing() -> None:
     alpha=st.floats(0.1, 5),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None)
 def test_cutmix_labels_are_the_parts_of_the_pixels(
     count: int, height: int, width: int, alpha: float, seed: int
 ) -> None:
@@ -210,7 +214,6 @@ def test_cutmix_labels_are_the_parts_of_the_pixels(
 
 
 @given(count=st.integers(2, 9), alpha=st.floats(0.1, 5), seed=st.integers(0, 1000))
-@settings(deadline=None)
 def test_mixup_is_a_convex_combination_of_images_and_labels(
     count: int, alpha: float, seed: int
 ) -> None:
@@ -242,21 +245,11 @@ def test_the_share_of_mixed_images_is_as_asked() -> None:
     assert abs(float((own_shares < 1).float().mean()) - 0.3) < 0.03
 
 
-def test_mean_cutmix_and_mixup_shares_are_those_of_beta() -> None:
-    config = AugmentationConfig(mixup_alpha=2.0)
-    shares = draw_mixing(np.random.default_rng(0), 4000, config, (32, 32)).own_shares
-    assert shares is not None
-    # Beta(2, 2): mean 1/2, variance 1/20.
-    assert abs(float(shares.mean()) - 0.5) < 0.02
-    assert abs(float(shares.var()) - 0.05) < 0.005
-
-
 @given(
     size=st.tuples(st.integers(4, 40), st.integers(4, 40)),
     share=st.sampled_from([0.0, 0.5, 1.0]),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None)
 def test_erased_rectangles_lie_inside_and_have_the_promised_area(
     size: tuple[int, int], share: float, seed: int
 ) -> None:
@@ -440,3 +433,79 @@ def test_copies_without_a_share_are_not_made(monkeypatch: pytest.MonkeyPatch) ->
     unused = collect({"corruption_copies": 2})
     for found, expected in zip(unused, collect({}), strict=True):
         assert torch.equal(found, expected)
+
+
+def grey(count: int = 40, size: int = 8) -> ImageSet:
+    """Images of one colour, so that whatever differs was drawn."""
+    pixels = torch.full((count, 3, size, size), 128, dtype=torch.uint8)
+    return ImageSet(pixels, torch.arange(count) % 5, ("a", "b", "c", "d", "e"))
+
+
+def test_a_corruption_is_drawn_anew_in_every_batch_and_epoch() -> None:
+    config = AugmentationConfig(corruption_share=1.0, corruptions=("gaussian_noise",))
+    config = config.model_copy(update={"flip": False, "crop_padding": 0})
+    batches = ResidentBatches(grey(), config, 8, CPU)
+    seen = [
+        image.numpy().tobytes()
+        for epoch in (1, 2)
+        for images, _ in batches.epoch(1, epoch)
+        for image in images
+    ]
+    assert len(set(seen)) == len(seen) == 80
+
+
+@pytest.mark.parametrize("kind", [{"noise_share": 1.0}, {"erasing_share": 1.0}])
+def test_pixels_are_drawn_anew_in_every_epoch(kind: dict[str, float]) -> None:
+    config = AugmentationConfig(flip=False, crop_padding=0, **kind)
+    batches = ResidentBatches(grey(), config, 40, CPU)
+    first, second = (
+        to_unit(next(iter(batches.epoch(1, epoch)))[0]) - 128 / 255 for epoch in (1, 2)
+    )
+    changed = (first.abs() > 1e-3) & (second.abs() > 1e-3)
+    assert int(changed.sum()) > 100
+    agreeing = (first.sign() == second.sign())[changed].float().mean()
+    assert float(agreeing) == pytest.approx(0.5, abs=0.1)
+
+
+def test_kinds_choose_their_images_independently() -> None:
+    """Of one generator, both would take the same half."""
+    off = {"flip": False, "crop_padding": 0}
+    plain = to_unit(collect(off, count=400)[0])
+    noisy, erased = (
+        (to_unit(collect(off | {kind: 0.5}, count=400)[0]) != plain).flatten(1).any(1)
+        for kind in ("noise_share", "erasing_share")
+    )
+    # Binomial(400, 1/4) has a standard deviation of 8.7.
+    assert abs(int((noisy & erased).sum()) - 100) < 40
+
+
+@pytest.mark.parametrize("kind", ["mixup_alpha", "cutmix_alpha"])
+def test_mean_cutmix_and_mixup_shares_are_those_of_beta(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    areas: list[np.ndarray] = []
+
+    def note(_: object, heights: np.ndarray, widths: np.ndarray, __: object) -> torch.Tensor:
+        areas.append(heights * widths / 256**2)  # before what lies outside is cut off
+        return torch.zeros(len(heights), 4, dtype=torch.int64)
+
+    monkeypatch.setattr(augmentation, "_rectangles_around", note)
+    config = AugmentationConfig(**{kind: 2.0})
+    draws = draw_mixing(np.random.default_rng(0), 4000, config, (256, 256))
+    shares = areas[0] if draws.own_shares is None else draws.own_shares.numpy()
+    # Beta(2, 2): mean 1/2, variance 1/20.
+    assert abs(shares.mean() - 0.5) < 0.02
+    assert abs(shares.var() - 0.05) < 0.005
+
+
+def test_erased_rectangles_lie_anywhere_and_are_upright_or_flat() -> None:
+    top, left, bottom, right = draw_erased(np.random.default_rng(0), 4000, 1.0, (64, 64)).unbind(1)
+    heights, widths = (bottom - top).double(), (right - left).double()
+    for first, sides in ((top, heights), (left, widths)):
+        # Uniform over what is free: mean 1/2, standard deviation 1/sqrt(12).
+        places = (first / (64 - sides)).double()
+        assert float(places.mean()) == pytest.approx(0.5, abs=0.02)
+        assert float(places.std()) == pytest.approx(12**-0.5, abs=0.02)
+    ratios = (heights / widths).log() / -np.log(ERASED_ASPECT)
+    assert float(ratios.mean()) == pytest.approx(0, abs=0.03)
+    assert float(ratios.std()) == pytest.approx(3**-0.5, abs=0.06)  # uniform over [-1, 1]

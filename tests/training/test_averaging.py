@@ -5,22 +5,19 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from cifar100_transfer.config import AveragingConfig
+from cifar100_transfer.config import (
+    AveragingConfig,
+)
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.models import Classifier, predict_logits
-from cifar100_transfer.training import train
+from cifar100_transfer.training import (
+    train,
+)
 from cifar100_transfer.training.averaging import Average
 from cifar100_transfer.training.batches import ResidentBatches
 from cifar100_transfer.training.steps import _in_swa
+from tests.training.test_loop import tiny_run
 from tests.training.tiny import Sets, recipe, tiny_classifier
-
-
-@pytest.fixture
-def sets(make_image_set: Callable[..., ImageSet]) -> Sets:
-    return (
-        make_image_set(classes=6, per_class=8, size=8),
-        make_image_set(classes=6, per_class=3, size=8, seed=1),
-    )
 
 
 @pytest.fixture
@@ -110,15 +107,16 @@ def test_frozen_epochs_leave_the_statistics_of_the_mean_alone(sets: Sets) -> Non
         assert torch.equal(value, expected)
 
 
+@pytest.mark.parametrize("name", ["none", "swa"])
 def test_the_statistics_that_several_processes_share_are_those_they_judge_by(
-    sets: Sets, monkeypatch: pytest.MonkeyPatch
+    sets: Sets, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     handed: list[list[torch.Tensor]] = []
     monkeypatch.setattr(
         "cifar100_transfer.training.steps.take_from_first",
         lambda values: handed.append([value.clone() for value in values]),
     )
-    config = recipe(epochs=1, averaging=AveragingConfig(name="swa", swa_start=0))
+    config = recipe(epochs=1, averaging=AveragingConfig(name=name, swa_start=0))
     result = train(tiny_classifier(sets[0], config), *sets, config)
     judged = list(result.classifier.buffers())
     assert any(
@@ -161,3 +159,26 @@ def test_swa_averages_the_last_epochs_only(sets: Sets, monkeypatch: pytest.Monke
     result = train(tiny_classifier(sets[0], config), *sets, config)
     assert len(rates) == 1
     assert [r.learning_rate for r in result.history] == pytest.approx([1e-3] * 3 + [1e-4])
+
+
+def test_ema_takes_the_weights_that_a_step_has_made(sets: Sets) -> None:
+    changes = {"epochs": 1, "batch_size": 48}
+    before = tiny_classifier(sets[0], recipe(**changes)).network.stem.weight.detach()
+    plain, averaged = (
+        tiny_run(sets, recipe(**changes, averaging=AveragingConfig(name=name)))
+        for name in ("none", "ema")
+    )
+    expected = torch.lerp(before, plain.classifier.network.stem.weight.detach(), 0.9)
+    torch.testing.assert_close(averaged.classifier.network.stem.weight.detach(), expected)
+
+
+def test_until_its_mean_begins_a_training_is_judged_by_its_own_weights(
+    make_image_set: Callable[..., ImageSet],
+) -> None:
+    sets = tuple(make_image_set(classes=6, per_class=4, size=8, seed=seed) for seed in (0, 1))
+    plain, averaged = (
+        tiny_run(sets, recipe(epochs=2, averaging=AveragingConfig(name=name, swa_start=0.5)))
+        for name in ("none", "swa")
+    )
+    assert averaged.history[0].validation_loss == plain.history[0].validation_loss
+    assert averaged.history[1].validation_loss != plain.history[1].validation_loss

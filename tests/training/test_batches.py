@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar100_transfer.config import AugmentationConfig
@@ -47,7 +47,6 @@ def collect(batches: ResidentBatches, seed: int, epoch: int) -> tuple[torch.Tens
     seed=st.integers(0, 2**40),
     epoch=st.integers(1, 1000),
 )
-@settings(deadline=None)
 def test_batches_are_true_crops_and_flips_of_every_image_once(
     count: int,
     size: tuple[int, int],

@@ -26,9 +26,11 @@ from cifar100_transfer.training import (
     build_classifier,
     distributed,
     processes,
+    steps,
     train,
 )
 from cifar100_transfer.training.distributed import train_on_devices
+from cifar100_transfer.training.steps import Engine
 from tests.training.tiny import Sets, recipe, results
 
 
@@ -153,3 +155,24 @@ def test_what_a_process_raises_ends_the_whole(
     monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launch)
     with pytest.raises(expected, match=said):
         train_on_devices(2, build(sets[0]), *sets, CONFIG)
+
+
+def test_the_mean_of_the_processes_gradients_is_the_batchs(
+    make_image_set: Callable[..., ImageSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Muon, Adam and a clipped norm are blind to a common factor."""
+    images = make_image_set(classes=6, per_class=8, size=12)
+    classifier = build(images)
+    engine = Engine.of(classifier, images, recipe(batch_size=13, accumulation_steps=2))
+    batch = images.images[:13], images.labels[:13]
+
+    def gradients(rank: int, count: int) -> list[torch.Tensor]:
+        for module in (steps, processes):
+            monkeypatch.setattr(module, "process_count", lambda: count)
+        monkeypatch.setattr(processes, "process_rank", lambda: rank)
+        engine.optimizer.zero_grad()
+        steps._add_gradients(engine, classifier, *batch, size=None)
+        return [parameter.grad.clone() for parameter in classifier.parameters()]
+
+    together = zip(gradients(0, 2), gradients(1, 2), strict=True)
+    torch.testing.assert_close([(a + b) / 2 for a, b in together], gradients(0, 1))

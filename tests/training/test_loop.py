@@ -25,7 +25,7 @@ from cifar100_transfer.training import (
     train,
 )
 from cifar100_transfer.training.batches import ResidentBatches
-from tests.training.tiny import recipe, results, tiny_classifier
+from tests.training.tiny import Sets, recipe, results, tiny_classifier
 
 MODEL = ModelConfig(architecture="simple_cnn")
 MakeImageSet = Callable[..., ImageSet]
@@ -332,3 +332,13 @@ def test_every_epoch_is_reported_once_and_an_exception_ends_the_training(
     with pytest.raises(KeyboardInterrupt):
         train(build(sets[0], config), *sets, config, on_epoch=stop_after_two)
     assert seen == [1, 2]
+
+
+def test_of_epochs_that_are_equally_good_the_first_is_kept(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = torch.zeros(len(sets[1]), 6)
+    monkeypatch.setattr(loop, "predict_logits", lambda *_: logits)
+    first, longer = (tiny_run(sets, recipe(epochs=epochs)) for epochs in (1, 3))
+    assert longer.best.epoch == 1
+    assert same_weights(longer.classifier, first.classifier)

@@ -77,3 +77,15 @@ def test_parameters_without_a_gradient_stay() -> None:
     before = parameter.detach().clone()
     FilterMuon([{"params": [parameter]}], lr=1.0, momentum=0.9).step()
     assert torch.equal(parameter, before)
+
+
+def test_muon_and_adamw_decay_their_parameters_alike() -> None:
+    network = tiny_network(5)
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    config = OptimizerConfig(name="muon", learning_rate=0.1, weight_decay=0.5)
+    optimizer = Optimizer(network, config)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(parameter.detach(), 0.95 * before[name], msg=name)

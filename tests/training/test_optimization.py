@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.optim import lr_scheduler
@@ -51,7 +51,6 @@ def test_constant_stays(steps_per_epoch: int, epochs: int) -> None:
 
 
 @given(**SIZES, step_epochs=st.integers(1, 5), gamma=st.floats(0.05, 1))
-@settings(deadline=None)
 def test_step_is_torchs_step_lr(
     steps_per_epoch: int, epochs: int, step_epochs: int, gamma: float
 ) -> None:
@@ -62,7 +61,6 @@ def test_step_is_torchs_step_lr(
 
 
 @given(**SIZES)
-@settings(deadline=None)
 def test_cosine_without_warm_up_is_torchs_cosine_annealing(
     steps_per_epoch: int, epochs: int
 ) -> None:
@@ -94,7 +92,6 @@ def test_cosine_warms_up_like_torchs_linear_lr(
 
 
 @given(steps_per_epoch=st.integers(2, 9), epochs=st.integers(5, 9), share=st.floats(0.21, 0.9))
-@settings(deadline=None)
 def test_one_cycle_is_torchs_one_cycle_lr(steps_per_epoch: int, epochs: int, share: float) -> None:
     total = steps_per_epoch * epochs
     scheduler = lr_scheduler.OneCycleLR(
@@ -183,7 +180,6 @@ def test_the_rate_of_every_group_is_set_by_its_scale() -> None:
 
 
 @given(norm=st.floats(0.01, 100), limit=st.floats(0.01, 100))
-@settings(deadline=None)
 def test_a_step_is_no_longer_than_the_clipped_gradient(norm: float, limit: float) -> None:
     network = quadratic([0.0, 0.0])
     network.weight.grad = norm * torch.tensor([[0.6, 0.8]])
@@ -209,7 +205,6 @@ def test_norms_and_biases_shrink_only_if_asked_to() -> None:
 @given(
     start=st.tuples(st.floats(0.5, 2), st.floats(-2, -0.5)), radius=st.sampled_from([0.0, 0.05, 1])
 )
-@settings(deadline=None)
 def test_sam_takes_the_gradient_uphill(start: tuple[float, float], radius: float) -> None:
     """On a quadratic all of it is known; a radius of 0 is the plain step."""
     network = quadratic(list(start))

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as vision
 
@@ -111,7 +112,7 @@ def test_operations_with_degrees_begin_at_the_image_itself(name: str) -> None:
         max_size=6,
     )
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_an_image_does_not_depend_on_its_neighbours(draws: list[tuple[int, float]]) -> None:
     images = photographs(len(draws))
     numbers = torch.tensor([[number] for number, _ in draws])
@@ -183,3 +184,33 @@ def test_augmix_is_the_weighted_mean_of_its_chains_and_the_image() -> None:
     chains = [apply_one(image, OPERATIONS[number], 0.5, strength) for number in numbers]
     expected = 0.3 * image + 0.7 * (0.5 * chains[0] + 0.3 * chains[1] + 0.2 * chains[2])
     torch.testing.assert_close(augmix(image, draws, slice(0, 1)), expected)
+
+
+@pytest.mark.parametrize(
+    ("policy", "reference"),
+    [
+        ("rand_augment", v2.RandAugment._AUGMENTATION_SPACE),
+        ("trivial_augment", v2.TrivialAugmentWide._AUGMENTATION_SPACE),
+        ("augmix", v2.AugMix._PARTIAL_AUGMENTATION_SPACE),
+    ],
+)
+def test_magnitude_1_is_what_torchvision_takes_for_the_most(policy: str, reference: dict) -> None:
+    def most(name: str) -> float:
+        return pytest.approx(float(reference[name][0](31, 32, 32)[-1]))
+
+    strength = STRENGTHS[policy]
+    found = strength.shear, 32 * strength.translate, strength.rotate
+    assert found == (most("ShearX"), most("TranslateX"), most("Rotate"))
+    if policy == "augmix":
+        assert strength.bits == (4, 1)  # torchvision goes down to no bit, which is black
+    else:
+        assert (strength.enhance, strength.bits[1]) == (most("Brightness"), most("Posterize"))
+
+
+def test_augmix_weighs_its_chains_by_dirichlet_and_magnitudes_are_uniform() -> None:
+    draws = draw_mixture(np.random.default_rng(0), 4000, severity=0.3)
+    # Dirichlet(1, 1, 1): variance 1/18. Beta(1, 1): 1/12.
+    assert float(draws.weights.var()) == pytest.approx(1 / 18, rel=0.05)
+    assert float(draws.mixture_shares.var()) == pytest.approx(1 / 12, rel=0.05)
+    magnitudes = draws.chains.magnitudes[draws.chains.magnitudes != 0].abs()
+    assert float(magnitudes.mean()) == pytest.approx(0.155, rel=0.02)

@@ -1,12 +1,13 @@
 """A killed training goes on and ends in the same bits; another recipe's state is refused."""
 
+import re
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from cifar100_transfer.config import (
     AugmentationConfig,
@@ -15,18 +16,15 @@ from cifar100_transfer.config import (
     ScheduleConfig,
     TrainingConfig,
 )
-from cifar100_transfer.data import ImageSet
-from cifar100_transfer.training import Compute, EpochRecord, TrainingResult, loop, train
+from cifar100_transfer.training import (
+    Compute,
+    EpochRecord,
+    TrainingResult,
+    loop,
+    train,
+)
 from cifar100_transfer.training.checkpoint import ResumePoint, load_resume_point
 from tests.training.tiny import Sets, recipe, results, tiny_classifier
-
-
-@pytest.fixture
-def sets(make_image_set: Callable[..., ImageSet]) -> Sets:
-    return (
-        make_image_set(classes=6, per_class=8, size=8),
-        make_image_set(classes=6, per_class=3, size=8, seed=1),
-    )
 
 
 class Killed(BaseException):
@@ -190,19 +188,30 @@ def test_another_precision_starts_anew(
     assert "precision was 'torch.float32' and is 'torch.bfloat16'" in caplog.text
 
 
-def test_other_threads_go_on_with_a_warning(
-    sets: Sets, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("what", "other", "said"),
+    [
+        ("torch.get_num_threads", lambda: 99, r"CPU threads was \d+ and is 99"),
+        ("torch.__version__", "9.9", r"torch was '\d.*' and is '9\.9'"),
+    ],
+)
+def test_other_circumstances_go_on_with_a_warning(
+    sets: Sets,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    other: object,
+    said: str,
 ) -> None:
     config = recipe(epochs=2)
     with pytest.raises(Killed):
         run(sets, config, tmp_path, until=1)
     caplog.set_level("INFO")
     with monkeypatch.context() as patch:
-        patch.setattr("torch.get_num_threads", lambda: 99)
+        patch.setattr(what, other)
         run(sets, config, tmp_path)
-    threads = torch.get_num_threads()
-    said = f"not be that of an undisturbed run: CPU threads was {threads} and is 99"
-    assert said in caplog.text
+    assert re.search(f"not be that of an undisturbed run: {said}", caplog.text)
     assert "Going on after epoch 1" in caplog.text
 
 
@@ -256,3 +265,32 @@ def test_resume_points_can_be_rarer(sets: Sets, tmp_path: Path) -> None:
     assert results(resumed) == results(run(sets, config))
     go_on(until=9)
     assert len(seen) == 6, "the last epoch is stored, though it is odd"
+
+
+@pytest.mark.parametrize("changed", ["training images", "validation images", "initial weights"])
+def test_other_images_or_initial_weights_start_anew(
+    sets: Sets, tmp_path: Path, caplog: pytest.LogCaptureFixture, changed: str
+) -> None:
+    seen: list[int] = []
+
+    def run(until: int | None, changed: str = "") -> None:
+        def note(record: loop.EpochRecord) -> None:
+            seen.append(record.epoch)
+            if record.epoch == until:
+                raise Killed
+
+        mirrored = [images.with_images(images.images.flip(-1)) for images in sets]
+        given = [
+            mirrored[number] if changed == name else sets[number]
+            for number, name in enumerate(("training images", "validation images"))
+        ]
+        classifier = tiny_classifier(sets[0], recipe())
+        if changed == "initial weights":
+            nn.init.zeros_(classifier.network.head.bias)
+        train(classifier, *given, recipe(), resume_folder=tmp_path, on_epoch=note)
+
+    with pytest.raises(Killed):
+        run(until=1)
+    run(until=None, changed=changed)
+    assert seen == [1, 1, 2, 3]
+    assert f"is not used: {changed} was" in caplog.text

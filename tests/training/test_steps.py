@@ -1,28 +1,29 @@
 """Sizes, precision and compilation of an epoch's steps; errors that say where."""
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-from cifar100_transfer.config import ModelConfig, OptimizerConfig
-from cifar100_transfer.data import ImageSet, channel_statistics
+from cifar100_transfer.config import (
+    AugmentationConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+)
+from cifar100_transfer.data import channel_statistics
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier
 from cifar100_transfer.training import Compute, build_classifier, train
+from cifar100_transfer.training.optimization import ascended
 from cifar100_transfer.training.steps import training_size
+from tests.training.test_loop import tiny_run
 from tests.training.tiny import Sets, recipe, results, tiny_classifier
-
-
-@pytest.fixture
-def sets(make_image_set: Callable[..., ImageSet]) -> Sets:
-    return (
-        make_image_set(classes=6, per_class=8, size=8),
-        make_image_set(classes=6, per_class=3, size=8, seed=1),
-    )
 
 
 def test_sizes_hold_until_their_share_of_the_epochs() -> None:
@@ -137,3 +138,41 @@ def test_every_variant_of_a_step_is_compiled(sets: Sets, monkeypatch: pytest.Mon
     )
     train(tiny_classifier(sets[0], config), *sets, config, Compute(compiled=True))
     assert counter.frame_count == 3 * 2 * 2
+
+
+def test_rates_move_at_every_step(sets: Sets) -> None:
+    history = tiny_run(sets, recipe(epochs=2, schedule=ScheduleConfig(name="one_cycle"))).history
+    assert history[-1].learning_rate == pytest.approx(1e-3 * 4e-6)
+
+
+def test_dropout_draws_anew_in_every_epoch(sets: Sets) -> None:
+    config = recipe(batch_size=48)
+    classifier = tiny_classifier(sets[0], config)
+    states: list[bytes] = []
+
+    def note(module: nn.Module, _: object) -> None:
+        if module.training:
+            states.append(torch.get_rng_state().numpy().tobytes())
+
+    classifier.network.dropout.register_forward_pre_hook(note)
+    train(classifier, *sets, config)
+    assert len(set(states)) == len(states) == 3
+
+
+def test_a_step_of_sam_follows_the_gradient_up_there_alone(sets: Sets) -> None:
+    optimizer = OptimizerConfig(name="sgd", learning_rate=0.1, momentum=0.0, sam_radius=0.5)
+    plain = AugmentationConfig(flip=False, crop_padding=0)
+    config = recipe(epochs=1, batch_size=48, optimizer=optimizer, augmentation=plain)
+    classifier = tiny_classifier(sets[0], config, batch_norm=False, dropout=0.0)
+    twin = copy.deepcopy(classifier)
+
+    def derive() -> None:
+        twin.zero_grad()
+        nn.functional.cross_entropy(twin(sets[0].images), sets[0].labels).backward()
+
+    derive()
+    with ascended(twin.network, 0.5):
+        derive()
+    expected = [value.detach() - 0.1 * value.grad for value in twin.parameters()]
+    found = list(train(classifier, *sets, config).classifier.parameters())
+    torch.testing.assert_close([value.detach() for value in found], expected)

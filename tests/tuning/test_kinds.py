@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -23,9 +24,10 @@ from cifar100_transfer.config import (
     ModelConfig,
     ScreeningConfig,
     SearchConfig,
+    SpaceEntry,
     TrainingConfig,
 )
-from cifar100_transfer.data import stratified_subset
+from cifar100_transfer.data import ImageSet, stratified_subset
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation.robustness import (
     measure_robustness,
@@ -33,7 +35,7 @@ from cifar100_transfer.evaluation.robustness import (
 )
 from cifar100_transfer.models import ClassifierSpec, count_flops
 from cifar100_transfer.training import Compute, TrainingResult
-from cifar100_transfer.tuning import figures
+from cifar100_transfer.tuning import figures, search
 from cifar100_transfer.tuning.ablation import (
     AblationResult,
     bootstrap_interval,
@@ -41,7 +43,7 @@ from cifar100_transfer.tuning.ablation import (
     run_ablation,
     student_interval,
 )
-from cifar100_transfer.tuning.screening import run_screening
+from cifar100_transfer.tuning.screening import _spend, run_screening
 from cifar100_transfer.tuning.search import choose_best, recipe_file, run_search
 from cifar100_transfer.tuning.space import Recipe
 from cifar100_transfer.tuning.trial_data import TrialData
@@ -321,7 +323,6 @@ def test_an_architecture_that_is_added_screens_nothing_again(data: TrialData, ur
     assert both.trials.iloc[0]["seconds"] == first.trials.iloc[0]["seconds"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=6), st.floats(-1, 1))
 def test_intervals_hold_the_mean_and_move_with_the_data(values: list[float], shift: float) -> None:
     differences = np.array(values)
@@ -506,3 +507,58 @@ def test_figures_of_nothing_say_so() -> None:
     assert is_drawn(figures.slices(empty, ["x"], "t"))
     assert is_drawn(figures.parallel_coordinates(empty, ["x"], "t"))
     assert is_drawn(figures.importances({}, "t"))
+
+
+def test_all_that_trials_are_trained_and_judged_by_is_part_of_the_study(data: TrialData) -> None:
+    def mirrored(images: ImageSet) -> ImageSet:
+        return images.with_images(images.images.flip(-1))
+
+    def relabelled(images: ImageSet) -> ImageSet:
+        return replace(images, labels=images.labels.flip(0))
+
+    changes: list[dict[str, Any]] = [
+        *({"train_set": change(data.train_set)} for change in (mirrored, relabelled)),
+        *({"validation_set": change(data.validation_set)} for change in (mirrored, relabelled)),
+        *({"pretrained_weights": {"a": torch.full((1,), value)}} for value in (1.0, 2.0)),
+    ]
+    identities = {replace(data, **change).identity() for change in [{}, *changes]}
+    assert len(identities) == 1 + len(changes)
+
+
+def test_another_seed_draws_other_settings(data: TrialData, url: str) -> None:
+    rate = {"parameter": "training.optimizer.learning_rate", "low": 1e-4, "high": 0.1}
+    drawn = [
+        run_search(
+            "m",
+            RECIPE.with_changes({"training.epochs": 1}),
+            SearchConfig.model_validate(
+                {"sampler": "tpe", "trials": 1, "space": [rate], "seed": seed}
+            ),
+            data,
+            url,
+        )
+        .trials[rate["parameter"]]
+        .tolist()
+        for seed in (0, 1)
+    ]
+    assert drawn[0] != drawn[1]
+
+
+def test_a_trial_that_has_come_to_its_end_is_not_given_up(data: TrialData) -> None:
+    hopeless: Any = SimpleNamespace(report=lambda *_: None, should_prune=lambda: True)
+    short = RECIPE.with_changes({"training.epochs": 1})
+    assert not search._train_or_give_up(hopeless, short, data, None).pruned
+    assert search._train_or_give_up(hopeless, RECIPE, data, None).pruned
+
+
+@pytest.mark.parametrize("images", [8, 30, 50, 64, 100])
+def test_a_budget_of_images_is_spread_over_epochs(data, images: int) -> None:
+    spread, part = _spend(RECIPE, data, images)
+    spent = spread.training.epochs * len(part.train_set)
+    assert images - spread.training.epochs * 8 < spent <= images  # whole batches of 8
+
+
+@pytest.mark.parametrize("parameter", ["training.batch_size", "training.optimizer.learning_rate"])
+def test_ranges_are_drawn_by_order_of_magnitude_where_asked(parameter: str) -> None:
+    entry = SpaceEntry(parameter=parameter, low=1, high=100, log=True)
+    assert search._distribution(entry).log
