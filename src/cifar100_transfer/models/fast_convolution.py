@@ -1,15 +1,17 @@
-"""Convolutions on small feature maps as matrix products, for the CPU.
+"""Convolutions on small feature maps, fast and right, for the CPU.
 
 On 32-pixel images the maps of an ImageNet network shrink to 8x8, 4x4, 2x2 and 1x1 pixels. oneDNN's
 convolutions are made for larger ones: most of a 3x3 kernel then lies on the padding, yet is
 multiplied, and the gradient with respect to the weight is far from the speed of a matrix product.
-Two cases are better served by the BLAS library; every other call goes to PyTorch's own convolution:
+Two cases are better served by the BLAS library:
 
 * 1x1 kernels on maps of at most 8x8 pixels: in channels-last memory the pixels already are the rows
   of a matrix.
 * Kernels that reach across most of a small map: output pixels that read the same window of the
   input share one product with the taps on that window, and no tap on the padding is multiplied.
   A 3x3 kernel on a 1x1 map is its centre tap; on a 2x2 map it is a dense 4C x 4O matrix.
+
+Every other call goes to PyTorch's own convolution, some with an input that is padded before.
 
 `benchmarks/convolutions.py` measures the gain, `docs/results/convolutions.json` is one outcome.
 """
@@ -32,22 +34,23 @@ class Path(Enum):
     PIXELS = "one matrix product over all pixels"
     WINDOWS = "one matrix product a distinct input window"
     CONVOLUTION = "PyTorch's convolution"
+    PADDED = "PyTorch's convolution of a padded input"
 
 
 def accelerate_convolutions(network: nn.Module) -> nn.Module:
     """Let every plain convolution of `network` choose the fastest exact path, call by call.
 
-    Plain means: exactly `nn.Conv2d`, one group, no dilation, padded with zeros. The modules, their
-    parameters and hooks, and so the state dict, stay the same objects; only `forward` changes.
-    Results differ from `nn.Conv2d` by rounding alone, in training and in evaluation.
+    Plain means: exactly `nn.Conv2d`, no dilation, padded with zeros. The modules, their parameters
+    and hooks, and so the state dict, stay the same objects; only `forward` changes. Results differ
+    from those of a right `nn.Conv2d` by rounding alone, in training and in evaluation.
 
     The paths pay in channels-last memory, where the channels of a pixel are neighbours and no
     copy is needed: `network.to(memory_format=torch.channels_last)` before, images likewise. Other
     layouts give the same numbers.
 
     Args:
-        network: any module; it is changed in place. May be on any device: away from the CPU, and
-            inside `torch.compile` and `torch.export`, `nn.Conv2d` computes as ever.
+        network: any module; it is changed in place. May be on any device: away from the CPU
+            `nn.Conv2d` computes as ever, and `torch.compile` and `torch.export` see no products.
 
     Returns:
         `network` itself.
@@ -55,7 +58,6 @@ def accelerate_convolutions(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if (
             type(module) is nn.Conv2d
-            and module.groups == 1
             and module.dilation == (1, 1)
             and module.padding_mode == "zeros"
             and not isinstance(module.padding, str)
@@ -68,29 +70,31 @@ def accelerate_convolutions(network: nn.Module) -> nn.Module:
 class FastConv2d(nn.Conv2d):
     """An `nn.Conv2d` that computes small feature maps by matrix products; same state, same result.
 
-    Made by `accelerate_convolutions`, which sees to the conditions: one group, no dilation, zeros
-    as padding, given as numbers.
+    Made by `accelerate_convolutions`, which sees to the conditions: no dilation, zeros as padding,
+    given as numbers.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name is part of nn.Conv2d
         """Convolve a batch [N, C, H, W] into [N, O, H', W'], of the input's floating dtype."""
-        if (
-            torch.compiler.is_compiling()
-            or input.device.type != "cpu"
-            or input.ndim != 4
-            or input.shape[1] != self.in_channels
-        ):
+        if input.device.type != "cpu" or input.ndim != 4 or input.shape[1] != self.in_channels:
             return super().forward(input)
         height, width = input.shape[2:]
         geometry = (
             Geometry(height, self.kernel_size[0], self.stride[0], int(self.padding[0])),
             Geometry(width, self.kernel_size[1], self.stride[1], int(self.padding[1])),
         )
-        path = choose_path(len(input), *geometry)
+        if torch.compiler.is_compiling():  # what it compiles are PyTorch's own convolutions
+            path = _library_path(*geometry)
+        else:
+            path = choose_path(len(input), self.groups, *geometry)
         if path is Path.PIXELS:
             return _pixel_products(input, self.weight, self.bias, self.stride)
         if path is Path.WINDOWS:
             return _window_products(input, self.weight, self.bias, geometry)
+        if path is Path.PADDED:
+            rows, columns = geometry
+            padded = F.pad(input, (columns.padding, columns.padding, rows.padding, rows.padding))
+            return F.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
         return super().forward(input)
 
 
@@ -108,32 +112,39 @@ class Geometry(NamedTuple):
         return (self.size + 2 * self.padding - self.kernel) // self.stride + 1
 
 
-def choose_path(batch: int, rows: Geometry, columns: Geometry) -> Path:
+def choose_path(batch: int, groups: int, rows: Geometry, columns: Geometry) -> Path:
     """Choose how to compute a convolution, from shapes alone.
 
     Args:
         batch: number of images, at least 0.
+        groups: of channels, at least 1; the products are for one.
         rows: the vertical axis.
         columns: the horizontal axis.
 
     Returns:
         The path that measured fastest for forward and backward together; see the comments.
     """
-    if all(axis.kernel == 1 and axis.padding == 0 for axis in (rows, columns)):
+    axes = (rows, columns)
+    if groups == 1 and all(axis.kernel == 1 and axis.padding == 0 for axis in axes):
         # On maps above 8x8 oneDNN is ahead again: SqueezeNet 1.1 at 64 pixels took 250 ms a step
         # of 128 images with products everywhere and 191 ms without (two AVX2 cores).
         return Path.PIXELS if rows.size * columns.size <= 64 else Path.CONVOLUTION
-    if any(axis.output_size < 1 or axis.padding >= axis.kernel for axis in (rows, columns)):
-        return Path.CONVOLUTION
+    if any(axis.output_size < 1 or axis.padding >= axis.kernel for axis in axes):
+        return _library_path(*axes)
     # A product gathers its matrix from the kernel, a cost that a batch must be large enough to
     # carry. Measured on two AVX2 cores with 3x3 kernels and 128 to 512 channels, products win from
     # about 8 images for 1 window (maps of 1x1 and 2x2), 32 for 4 (4x4 to 2x2), 128 for 9 (3x3) and
     # 256 for 16 (8x8 to 4x4); beyond, windows cover so few pixels that oneDNN stays ahead.
     products = len(_windows(rows)) * len(_windows(columns))
-    # Maps of 1x1 are no matter of speed: in bfloat16 oneDNN leaves the gradient of taps beyond them
-    # unwritten, whatever was in that memory (seen with torch 2.15: 3x3 kernels in strides of 2).
-    one_pixel = rows.size == columns.size == 1
-    return Path.WINDOWS if one_pixel or products <= min(16, batch // 16) else Path.CONVOLUTION
+    if groups == 1 and products <= min(16, batch // 16):
+        return Path.WINDOWS
+    return _library_path(*axes)
+
+
+def _library_path(*axes: Geometry) -> Path:
+    # In bfloat16 oneDNN leaves the gradient of taps on the padding of such maps unwritten, whatever
+    # was in that memory (seen with torch 2.15). On padding that is part of the map it does not.
+    return Path.PADDED if any(axis.size < axis.stride for axis in axes) else Path.CONVOLUTION
 
 
 def _pixel_products(
