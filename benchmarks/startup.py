@@ -11,6 +11,7 @@ time of the process (user and system) hardly does.
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -44,13 +45,14 @@ def main(rounds: int, output: Path | None) -> None:
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         empty = _empty_project(Path(name))
-        _seconds(RUN, PROJECT)
+        run = [*RUN, f"--conf-source={_configuration(Path(name))}"]
+        _seconds(run, PROJECT)
         commands = {
             "registry_list": {"empty": (["registry", "list"], empty)},
             "run": {"empty": (["run"], empty)},
         }
         commands["registry_list"]["project"] = (["registry", "list"], PROJECT)
-        commands["run"]["project"] = ([*RUN, "--only-missing-outputs"], PROJECT)
+        commands["run"]["project"] = ([*run, "--only-missing-outputs"], PROJECT)
         measured = {
             command: {subject: {"wall": [], "cpu": []} for subject in subjects}
             for command, subjects in commands.items()
@@ -91,6 +93,15 @@ def _empty_project(folder: Path) -> Path:
     registry = folder / "empty" / "src" / "empty" / "pipeline_registry.py"
     registry.write_text(ONE_NODE, encoding="utf-8")
     return folder / "empty"
+
+
+def _configuration(folder: Path) -> Path:
+    """Copy the project's configuration, with a data folder of its own beside it."""
+    copy = shutil.copytree(PROJECT / "conf", folder / "conf")
+    places = copy / "sample" / "globals.yml"
+    here = places.read_text(encoding="utf-8").replace("data/sample", str(folder / "data"))
+    places.write_text(here, encoding="utf-8")
+    return copy
 
 
 def _seconds(arguments: list[str], folder: Path) -> tuple[float, float]:
