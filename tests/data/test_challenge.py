@@ -33,6 +33,7 @@ from cifar100_transfer.data.challenge import (
 from cifar100_transfer.data.corruptions import CORRUPTIONS, corrupt
 from cifar100_transfer.errors import UserError
 from tests.challenge_files import write_random_challenge
+from tests.hostile import Hostile
 
 N = 3
 
@@ -172,14 +173,6 @@ def test_a_file_without_images_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "distortion03.npy", np.zeros((0, 32, 32, 3), np.uint8))
     with pytest.raises(UserError, match=r"distortion03\.npy"):
         open_file(tmp_path / "distortion03.npy")
-
-
-class Hostile:
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"touch {self.trace}",)
 
 
 def test_a_pickle_in_place_of_a_file_is_not_executed(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import hashlib
 import io
-import os
 import pickle
 import tarfile
 import tracemalloc
@@ -28,6 +27,7 @@ from cifar100_transfer.data.cifar100 import (
     read_cifar100,
 )
 from cifar100_transfer.errors import UserError
+from tests.hostile import Hostile
 
 FINE_NAMES = [b"apple", b"bear", b"cup", b"dolphin"]
 COARSE_NAMES = [b"food", b"animal"]
@@ -335,17 +335,6 @@ def test_a_bomb_is_refused_before_it_unpacks(
         assert tracemalloc.get_traced_memory()[1] < 1 << 24
     finally:
         tracemalloc.stop()
-
-
-class Hostile:
-    """Its pickle makes a file wherever it is loaded without care."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-
-        return os.system, (f"touch {self.trace}",)
 
 
 @pytest.mark.parametrize("name", ["train", "meta"])

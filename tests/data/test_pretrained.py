@@ -1,7 +1,6 @@
 """Pretrained weights from files and from torchvision, without trusting either."""
 
 import math
-import os
 import pickle
 import re
 import shutil
@@ -20,6 +19,7 @@ from cifar100_transfer.data.pretrained import published_weights, read_weights
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, ClassifierSpec, save_classifier
 from cifar100_transfer.storage import file_digest
+from tests.hostile import Hostile
 
 STATE = {"conv.weight": torch.arange(6.0).view(2, 3), "count": torch.tensor(3)}
 
@@ -44,14 +44,6 @@ def test_of_a_stored_classifier_the_network_is_taken(tmp_path: Path) -> None:
     save_classifier(classifier, tmp_path / "classifier.safetensors")
     state = read_weights(tmp_path / "classifier.safetensors")
     assert equal(state, classifier.network.state_dict())
-
-
-class Hostile:
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"touch {self.trace}",)
 
 
 @pytest.mark.parametrize("by_torch", [False, True])

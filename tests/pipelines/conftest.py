@@ -67,6 +67,17 @@ def run(project: Path) -> Run:
     return run
 
 
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every download fail at once."""
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+
+
 def newest(folder: Path, name: str) -> Path:
     """Return the newest of Kedro's versions of an artifact."""
     return max((folder / name).glob(f"*/{name}"))

@@ -169,14 +169,8 @@ def test_comparing_without_results_says_what_to_do(run: Run) -> None:
         run("comparison")
 
 
-def test_absent_real_data_without_a_network_says_where_to_put_it(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_network(*_args: object, **_options: object) -> None:
-        raise OSError("network is unreachable")
-
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
-    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+@pytest.mark.usefixtures("no_network")
+def test_absent_real_data_without_a_network_says_where_to_put_it(run: Run) -> None:
     with pytest.raises(UserError) as raised:
         run("simple_cnn", env="local")
     for hint in ("data/01_raw", "cifar-100-python.tar.gz", "--env=sample", "raw_data=DIR"):
@@ -189,14 +183,11 @@ def test_weights_of_another_architecture_are_refused_with_their_keys(run: Run) -
         run("transfer", parameters={"transfer": {"model": {"architecture": "squeezenet1_1"}}})
 
 
+@pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("weights", ["none.pth", "ResNet18_Weights.IMAGENET1K_V1"])
 def test_weights_that_are_not_there_end_a_run_of_several_models_before_the_first(
     project: Path, run: Run, monkeypatch: pytest.MonkeyPatch, weights: str
 ) -> None:
-    def no_network(*_args: object, **_options: object) -> None:
-        raise OSError("network is unreachable")
-
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
     monkeypatch.setenv("TORCH_HOME", str(project / "cache"))
     started: list[object] = []
     monkeypatch.setattr(

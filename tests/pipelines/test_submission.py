@@ -164,15 +164,11 @@ def test_a_score_of_nothing_yet_makes_all_it_needs_on_the_embedded_data(
     assert [folder.name for folder in models.iterdir()] == ["simple_cnn"]
 
 
+@pytest.mark.usefixtures("no_network")
 def test_absent_challenge_files_without_a_network_say_where_to_put_them(
-    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    project: Path, run: Run
 ) -> None:
-    def no_network(*_args: object, **_options: object) -> None:
-        raise OSError("network is unreachable")
-
     store_classifier(project / "data")
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
-    monkeypatch.setattr("time.sleep", lambda _seconds: None)
     with pytest.raises(UserError) as raised:
         run("submission", env="local", namespaces=["simple_cnn"])
     for hint in ("data/01_raw/challenge", "distortion00.npy", "--env=sample", "challenge_data=DIR"):

@@ -26,7 +26,7 @@ from cifar100_transfer.training import (
     choose_batch_size,
     train,
 )
-from tests.training.tiny import Sets, recipe, results, tiny_classifier
+from tests.training.tiny import Killed, Sets, recipe, results, tiny_classifier
 
 
 @pytest.fixture
@@ -270,10 +270,6 @@ def test_a_training_is_that_of_the_number_given_outright(sets: Sets) -> None:
     weights = expected.classifier.state_dict()
     for name, value in found.classifier.state_dict().items():
         assert torch.equal(value, weights[name]), name
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
 
 
 def run(sets: Sets, folder: Path, until: int | None = None, **changes: object) -> list[int]:

@@ -4,7 +4,6 @@ import copy
 import hashlib
 import io
 import logging
-import os
 import resource
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -21,6 +20,7 @@ from cifar100_transfer.training.checkpoint import (
     load_resume_point,
     save_resume_point,
 )
+from tests.hostile import Hostile
 
 IDENTITY = identify({"seed": 0, "size": (8, 8), "optimizer": {"name": "sgd", "rate": 0.1}})
 
@@ -178,11 +178,6 @@ def torched(values: Any) -> bytes:
     return buffer.getvalue()
 
 
-class Hostile:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, ("touch executed",)
-
-
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -192,7 +187,7 @@ class Hostile:
         (lambda content: content[32:], "it is damaged, or no resume point"),
         (lambda content: sealed(b""), "it is no resume point"),
         (lambda content: sealed(b"no pickle"), "it is no resume point"),
-        (lambda content: sealed(torched(Hostile())), "it is no resume point"),
+        (lambda content: sealed(torched(Hostile(Path("executed")))), "it is no resume point"),
         (lambda content: sealed(torched([1])), "it is of another version"),
         (lambda content: sealed(torched({"epoch": 1})), "it is of another version"),
         (

@@ -24,11 +24,7 @@ from cifar100_transfer.training import (
     train,
 )
 from cifar100_transfer.training.checkpoint import ResumePoint, load_resume_point
-from tests.training.tiny import Sets, recipe, results, tiny_classifier
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
+from tests.training.tiny import Killed, Sets, recipe, results, tiny_classifier
 
 
 def run(

@@ -17,6 +17,10 @@ from cifar100_transfer.training import TrainingResult, build_classifier
 Sets = tuple[ImageSet, ImageSet]
 
 
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
 def recipe(**changes: object) -> TrainingConfig:
     settings = {
         "epochs": 3,
