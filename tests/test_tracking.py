@@ -2,7 +2,9 @@
 
 import importlib.util
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,32 @@ def test_a_store_that_cannot_be_used_is_named_and_one_that_is_lost_is_done_witho
     options = {"parameters": {"mlflow": f"sqlite:///{project / 'mlflow.db'}"}}
     run("simple_cnn", to_outputs=["simple_cnn.classifier"], **options)
     assert "MLflow could not log this: database is locked" in caplog.text
+
+
+@needs_mlflow
+def test_a_server_that_does_not_answer_is_asked_three_times(
+    run: Run,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    class Overloaded(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(503)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Overloaded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(UserError, match=f"mlflow={address}: it can't be used"):
+            run("ingestion", parameters={"mlflow": address})
+        server.shutdown()
+    assert len(asked) == 3
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -220,6 +221,9 @@ def _open_run(
 ) -> str:
     import mlflow
 
+    # Of a server that does not answer MLflow asks eight times, for four minutes: here before a run,
+    # and after every epoch once it is gone.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     mlflow.set_tracking_uri(store)
     mlflow.set_experiment(EXPERIMENT)
     run: str = mlflow.start_run(run_name=title).info.run_id
