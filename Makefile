@@ -14,8 +14,9 @@ ENV ?= local
 demo: $(READY) ## Train all models on the embedded data and compare them (under three minutes)
 	$(BIN)/kedro run --env=sample
 
-test: $(READY) ## Run all tests and measure their coverage
-	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-fail-under=90
+test: $(READY) ## Run all tests; COVERAGE=1 measures, too, how much of the code they reach
+	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal \
+		$(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=90)
 
 soak: $(READY) ## Damage files and kill pipelines at random for ten minutes (docs/faults.md)
 	$(BIN)/python benchmarks/soak.py damage
