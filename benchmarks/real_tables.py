@@ -131,7 +131,10 @@ def headlines() -> str:
 
 def _headline(row: Row, records: list[dict[str, Any]]) -> list[str]:
     accuracy, _, corrupted, adapted, _ = _accuracies(row, records)
-    cost = f"{_minutes(records[0])} on {cores_of(records[0])}" if records else DASH
+    cost = DASH
+    if records:
+        run = timed(records)
+        cost = f"{_minutes(run)} on {cores_of(run)}"
     return [row.short, *_known(row), accuracy, corrupted, adapted, cost]
 
 
@@ -167,8 +170,8 @@ def real_table() -> str:
             "mean over nineteen corruptions at five severities; *adapted*: the same with "
             "batch-norm statistics re-estimated on each of them (transductive); *views*: the "
             "mean over six mirrored and shifted views of each corrupted image. Of several seeds, "
-            "time and images/s are those of the first, the peak memory is that of the last. "
-            "Commands:",
+            "time and images/s are those of the first that had most cores, the peak memory is "
+            "that of the last. The first seeds' commands, with the date and machine of the time:",
             "",
             *commands,
         ]
@@ -261,10 +264,11 @@ def _race_rows(record: dict[str, Any]) -> list[list[str]]:
 def _real_row(row: Row, records: list[dict[str, Any]]) -> list[str]:
     cost = [DASH, DASH]
     if records:
-        training = records[0]["models"][row.model]["training"]
+        run = timed(records)
+        training = run["models"][row.model]["training"]
         cost = [
             f"{training['epochs']} epochs, {training['images_per_second']:,.0f} images/s",
-            f"{_minutes(records[0])}, {records[-1]['peak_memory_gb']:.1f} GB",
+            f"{_minutes(run)}, {records[-1]['peak_memory_gb']:.1f} GB",
         ]
     return [row.title, *_known(row), *_accuracies(row, records), *cost]
 
@@ -326,12 +330,18 @@ def records_of(name: str) -> list[dict[str, Any]]:
     return [json.loads(file.read_text()) for file in files if file.exists()]
 
 
+def timed(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the run whose time speaks for all seeds: the first of those that had most cores."""
+    return max(records, key=lambda record: record["machine"].get("threads", 0))
+
+
 def _circumstances(runs: list[dict[str, Any]], model: str) -> list[str]:
-    """Say when and where the first of some runs was made, how many there are, and on what."""
+    """Say when and where a run was made, how many like it there are, and on what."""
+    run = timed(runs)
     robustness = runs[0]["models"][model].get("robustness")
     return [
-        runs[0]["date"],
-        machine_of(runs[0]),
+        run["date"],
+        machine_of(run),
         *([f"{len(runs)} seeds"] if len(runs) > 1 else []),
         *([f"{robustness['test_images']:,} test images"] if robustness else []),
     ]

@@ -6,16 +6,16 @@ from textwrap import fill
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from real_tables import ROWS, Row, records_of
+from real_tables import ROWS, Row, records_of, timed
 
 from cifar100_transfer.evaluation.drawing import SHARES, empty_figure, short_name, styled
 from cifar100_transfer.evaluation.figures import overlaid_curves
 
 
 def histories() -> dict[str, pd.DataFrame]:
-    """Return the history of the first seed of every row of README.md, by title."""
+    """Return a history of every row of README.md, of the run whose time stands there, by title."""
     return {
-        _name(row): pd.DataFrame(records[0]["models"][row.model]["history"])
+        _name(row): pd.DataFrame(timed(records)["models"][row.model]["history"])
         for row in ROWS
         if row.short and (records := records_of(row.name))
     }

@@ -49,8 +49,13 @@ def test_a_changed_figure_is_noticed() -> None:
 def test_a_row_shows_means_over_its_seeds_and_says_where_there_were_fewer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def store(name: str, model: dict[str, object]) -> None:
-        record = {"wall_seconds": 60.0, "peak_memory_gb": 1.0, "models": {"net": model}}
+    def store(name: str, model: dict[str, object], threads: int = 1) -> None:
+        record = {
+            "wall_seconds": 60.0 / threads,
+            "peak_memory_gb": 1.0,
+            "machine": {"threads": threads},
+            "models": {"net": model},
+        }
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
 
     def store_judged(name: str, **accuracies: float) -> None:
@@ -60,9 +65,10 @@ def test_a_row_shows_means_over_its_seeds_and_says_where_there_were_fewer(
         }
         store(name, {"robustness": {"methods": methods}})
 
-    for name, top5 in (("net", 0.7), ("net_seed1", 0.8)):
+    for name, top5, threads in (("net", 0.7, 1), ("net_seed1", 0.8, 2), ("net_seed2", 0.9, 2)):
         metrics = {"test_accuracy": 0.4, "test_top5_accuracy": top5}
-        store(name, {"metrics": metrics, "training": {"epochs": 2, "images_per_second": 10.0}})
+        training = {"epochs": 2, "images_per_second": 10.0 * threads}
+        store(name, {"metrics": metrics, "training": training}, threads)
     store_judged("net_robustness", plain=0.3)
     store_judged("net_robustness_seed1", plain=0.4)
     store_judged("net_views_seed1", tta=0.5)
@@ -70,8 +76,9 @@ def test_a_row_shows_means_over_its_seeds_and_says_where_there_were_fewer(
     monkeypatch.setattr(tables, "RUNS", tmp_path)
     row, dash = tables.Row("Net", "net", "net"), tables.DASH
     assert tables._line(tables._real_row(row, tables.records_of("net"))) == (
-        f"| Net | {dash} | {dash} | **40.00 ± 0.00 (2 seeds)** | 75.0 ± 7.1 "
-        f"| 35.0 ± 7.1 | {dash} | 50.0 (1 seed) | 2 epochs, 10 images/s | 1.0 min, 1.0 GB |"
+        f"| Net | {dash} | {dash} | **40.00 ± 0.00 (3 seeds)** | 80.0 ± 10.0 "
+        f"| 35.0 ± 7.1 (2 seeds) | {dash} | 50.0 (1 seed) "
+        "| 2 epochs, 20 images/s | 0.5 min, 1.0 GB |"
     )
 
 
