@@ -82,6 +82,13 @@ def test_three_by_three_kernels_become_products_once_the_batch_carries_them(size
     assert_same(convolution, torch.randn(fewest, 3, size, size, dtype=torch.float64), 1e-12)
 
 
+@pytest.mark.parametrize("batch", [1, 8, 512])
+def test_one_pixel_is_one_product_in_every_batch(batch):
+    axis = Geometry(1, kernel=3, stride=1, padding=1)
+    assert choose_path(batch, 1, axis, axis) is Path.WINDOWS
+    assert choose_path(batch, 2, axis, axis) is Path.CONVOLUTION
+
+
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize(
     ("size", "stride"),

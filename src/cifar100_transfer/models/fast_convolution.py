@@ -136,7 +136,9 @@ def choose_path(batch: int, groups: int, rows: Geometry, columns: Geometry) -> P
     # about 8 images for 1 window (maps of 1x1 and 2x2), 32 for 4 (4x4 to 2x2), 128 for 9 (3x3) and
     # 256 for 16 (8x8 to 4x4); beyond, windows cover so few pixels that oneDNN stays ahead.
     products = len(_windows(rows)) * len(_windows(columns))
-    if groups == 1 and products <= min(16, batch // 16):
+    # On a map of one pixel the matrix is a slice of the kernel, which any batch carries.
+    one_pixel = rows.size == columns.size == 1
+    if groups == 1 and (one_pixel or products <= min(16, batch // 16)):
         return Path.WINDOWS
     return _library_path(*axes)
 
