@@ -36,8 +36,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pandas as pd
-import yaml
 from machine import command_line, describe_machine, run_script
+from own_data import PROJECT, copy_configuration
 from torchvision.transforms.functional import to_pil_image
 
 from cifar100_transfer.data.cifar100 import SIDE, read_cifar100
@@ -51,7 +51,6 @@ SLOW_IMPORTS = [
     "seaborn",
     "kedro.framework.cli",
 ]
-PROJECT = Path(__file__).resolve().parents[1]
 TIMES = ["seconds", "images_per_second"]
 # A resume point of SimpleCNN is written and flushed within a few milliseconds.
 POLL_SECONDS = 0.0002
@@ -362,17 +361,13 @@ def store(file: Path, expected: tuple[str, str], outcomes: list[Outcome]) -> Non
 
 def prepare(temporary: Path, options: argparse.Namespace) -> Run:
     """Copy the configuration, with a data root of its own, and say how to run it."""
-    configuration = temporary / "conf"
-    shutil.copytree(PROJECT / "conf", configuration)
     environment, params = options.env, options.params
     if options.data:
         environment = "folder"
         pictures = f"raw_data={write_pictures(options.data, temporary)},image_size={SIDE}"
         params = f"{pictures},{params}" if params else pictures
     root = temporary / "data"
-    file = configuration / environment / "globals.yml"
-    values = yaml.safe_load(file.read_text()) if file.exists() else {}
-    file.write_text(yaml.safe_dump(values | {"data_root": str(root)}))
+    configuration = copy_configuration(temporary, environment, root)
     model = options.model
     arguments = ["run", f"--pipelines={model}", f"--env={environment}"]
     arguments += [f"--conf-source={configuration}"]

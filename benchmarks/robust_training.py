@@ -126,9 +126,9 @@ def main() -> None:
                 (run["recipe"], run["seed"], run["epochs"], run["images"]) for run in stored["runs"]
             ]:
                 continue
-            run = measure(recipe, seed, sets, chosen.epochs, chosen.images)
+            outcome = measure(recipe, seed, sets, chosen.epochs, chosen.images)
             made_by = {"command": command_line(), "machine": describe_machine()}
-            stored["runs"].append({**run, **made_by})
+            stored["runs"].append(outcome | made_by)
             OUTPUT.parent.mkdir(parents=True, exist_ok=True)
             OUTPUT.write_text(json.dumps(stored, indent=2) + "\n")
     print(summary(stored["runs"], chosen.epochs, chosen.images))

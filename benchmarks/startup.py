@@ -11,7 +11,6 @@ time of the process (user and system) hardly does.
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -21,8 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from machine import command_line, describe_machine
+from own_data import PROJECT, copy_configuration
 
-PROJECT = Path(__file__).resolve().parent.parent
 KEDRO = [sys.executable, "-m", "kedro"]
 QUIET = {**os.environ, "DO_NOT_TRACK": "1", "KEDRO_DISABLE_TELEMETRY": "1"}
 RUN = ["run", "--pipelines=simple_cnn", "--env=sample", "--params=simple_cnn.training.epochs=1"]
@@ -45,7 +44,8 @@ def main(rounds: int, output: Path | None) -> None:
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         empty = _empty_project(Path(name))
-        run = [*RUN, f"--conf-source={_configuration(Path(name))}"]
+        configuration = copy_configuration(Path(name), "sample", Path(name) / "data")
+        run = [*RUN, f"--conf-source={configuration}"]
         _seconds(run, PROJECT)
         commands = {
             "registry_list": {"empty": (["registry", "list"], empty)},
@@ -93,15 +93,6 @@ def _empty_project(folder: Path) -> Path:
     registry = folder / "empty" / "src" / "empty" / "pipeline_registry.py"
     registry.write_text(ONE_NODE, encoding="utf-8")
     return folder / "empty"
-
-
-def _configuration(folder: Path) -> Path:
-    """Copy the project's configuration, with a data folder of its own beside it."""
-    copy = shutil.copytree(PROJECT / "conf", folder / "conf")
-    places = copy / "sample" / "globals.yml"
-    here = places.read_text(encoding="utf-8").replace("data/sample", str(folder / "data"))
-    places.write_text(here, encoding="utf-8")
-    return copy
 
 
 def _seconds(arguments: list[str], folder: Path) -> tuple[float, float]:

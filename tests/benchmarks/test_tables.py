@@ -82,6 +82,20 @@ def test_a_row_shows_means_over_its_seeds_and_says_where_there_were_fewer(
     )
 
 
+def test_the_curve_of_a_row_is_that_of_the_run_whose_time_stands_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, threads in (("net", 1), ("net_seed1", 2), ("net_seed2", 2)):
+        history = {"epoch": [1], "made_by": [name]}
+        record = {"machine": {"threads": threads}, "models": {"net": {"history": history}}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    tables, figures = (importlib.import_module(name) for name in ("real_tables", "result_figures"))
+    monkeypatch.setattr(tables, "RUNS", tmp_path)
+    monkeypatch.setattr(figures, "ROWS", (tables.Row("Net", "net", "net", short="Net"),))
+    (curve,) = figures.histories().values()
+    assert curve["made_by"].tolist() == ["net_seed1"]
+
+
 def test_the_picture_of_corruptions_shows_the_mean_over_stored_seeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

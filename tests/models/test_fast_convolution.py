@@ -91,12 +91,22 @@ def test_one_pixel_is_one_product_in_every_batch(batch):
 
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize(
-    ("size", "stride"),
-    [((1, 1), 2), ((4, 1), 2), ((1, 1), 3), ((2, 2), 3), ((1, 2), 4), ((3, 3), 4)],
+    ("size", "stride", "padding"),
+    [
+        ((1, 1), 2, 1),
+        ((4, 1), 2, 1),
+        ((1, 1), 3, 1),
+        ((2, 2), 3, 1),
+        ((1, 2), 4, 1),
+        ((3, 3), 4, 1),
+        ((2, 2), 4, 3),
+    ],
 )
-def test_gradients_of_kernels_that_stride_over_the_map_are_right_in_bfloat16(groups, size, stride):
+def test_gradients_of_kernels_that_stride_over_the_map_are_right_in_bfloat16(
+    groups, size, stride, padding
+):
     """Left to the library, taps on the padding got whatever was in memory."""
-    convolution = nn.Conv2d(8, 8, 3, stride, 1, groups=groups, bias=False)
+    convolution = nn.Conv2d(8, 8, 3, stride, padding, groups=groups, bias=False)
     fast = accelerate_convolutions(copy.deepcopy(convolution).to(memory_format=torch.channels_last))
     images = torch.randn(2, 8, *size)
     expected = outputs_and_gradients(convolution.double(), images.double())
