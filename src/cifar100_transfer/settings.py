@@ -9,6 +9,7 @@ from cifar100_transfer.hooks import (
 )
 from cifar100_transfer.log_hooks import SummaryHooks, TimingHooks
 from cifar100_transfer.manifest_hooks import ManifestHooks
+from cifar100_transfer.sessions import SessionStore
 from cifar100_transfer.tracking import MLflowHooks, TensorBoardHooks
 
 PREFLIGHT = PreflightHooks()
@@ -26,6 +27,8 @@ HOOKS = (
     SummaryHooks(),
     ManifestHooks(PREFLIGHT),
 )
+
+SESSION_STORE_CLASS = SessionStore
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -6,6 +6,10 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import filelock
 
 
 @contextmanager
@@ -48,6 +52,20 @@ def atomic_path(destination: Path) -> Iterator[Path]:
 def checksums(paths: Iterable[Path]) -> dict[str, str]:
     """Return the SHA-256 of those of some files that are there, by file name."""
     return {path.name: file_digest(path, "sha256") for path in paths if path.is_file()}
+
+
+def machine_lock(name: str) -> "filelock.FileLock":
+    """Return a lock that one process of this user on this machine can hold at a time.
+
+    Its file stays in the folder for temporary files: whoever removed it could take it from another.
+
+    Args:
+        name: what is locked, as a part of a file name.
+    """
+    import filelock  # not sooner: a training without Kedro needs none
+
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    return filelock.FileLock(Path(tempfile.gettempdir(), f"cifar100-transfer-{user}-{name}.lock"))
 
 
 def _umask() -> int:

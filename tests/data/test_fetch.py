@@ -3,9 +3,10 @@
 import contextlib
 import hashlib
 import logging
+import tempfile
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -107,6 +108,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         RELEASED.set()
         http_server.shutdown()
         thread.join()
+
+
+@pytest.fixture(autouse=True)
+def locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("locks")))
 
 
 @pytest.fixture
@@ -360,21 +366,29 @@ def test_an_endless_answer_does_not_fill_the_disk(
     assert list(destination.parent.iterdir()) == []
 
 
+def wait_for(condition: Callable[[], bool], run: Future[Path]) -> None:
+    """Wait for what must be so before a run ends; raise the run's error if it ends by one."""
+    pause = threading.Event()
+    while not condition():
+        if run.done():
+            pytest.fail(f"it ended too early, with {run.result()}")
+        pause.wait(0.01)
+
+
 def test_of_two_runs_one_fetches_and_the_other_waits(
     server: Server, destination: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.stalls_after = 1000
     caplog.set_level(logging.INFO)
-    pause = threading.Event()
     with ThreadPoolExecutor(2) as runs:
-        first = runs.submit(fetch, server.url, destination, DIGEST, ADVICE)
-        while not server.requests:
-            pause.wait(0.01)
-        second = runs.submit(fetch, server.url, destination, DIGEST, ADVICE)
-        while "waiting for it" not in caplog.text:
-            pause.wait(0.01)
-        server.stalls_after = None
-        RELEASED.set()  # the first answer ends too early, and the first run goes on by itself
+        try:
+            first = runs.submit(fetch, server.url, destination, DIGEST, ADVICE)
+            wait_for(lambda: bool(server.requests), first)
+            second = runs.submit(fetch, server.url, destination, DIGEST, ADVICE)
+            wait_for(lambda: "waiting for it" in caplog.text, second)
+            server.stalls_after = None
+        finally:
+            RELEASED.set()  # the first answer ends too early, and the first run goes on by itself
         assert first.result(30) == second.result(30) == destination
     assert destination.read_bytes() == CONTENT
     assert server.requests == [None, "bytes=1000-"]

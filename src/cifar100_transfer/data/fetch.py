@@ -3,8 +3,6 @@
 import hashlib
 import http.client
 import logging
-import os
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -16,7 +14,7 @@ import filelock
 from tqdm import tqdm
 
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.storage import file_digest, sync
+from cifar100_transfer.storage import file_digest, machine_lock, sync
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +55,7 @@ def fetch(url: str, destination: Path, digest: str, advice: str) -> Path:
 def _alone(destination: Path) -> Iterator[None]:
     """Keep this user's other runs on this machine from fetching the same file meanwhile."""
     # Not beside the file: its folder is made only when there is something to put into it.
-    key = hashlib.sha256(str(destination.resolve()).encode()).hexdigest()[:16]
-    user = os.getuid() if hasattr(os, "getuid") else ""
-    lock = filelock.FileLock(Path(tempfile.gettempdir(), f"cifar100-transfer-{user}-{key}.lock"))
+    lock = machine_lock(hashlib.sha256(str(destination.resolve()).encode()).hexdigest()[:16])
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
