@@ -262,6 +262,36 @@ def test_settings_that_are_drawn_again_are_not_trained_again(
     assert (repeated[figures_].to_numpy() == originals.to_numpy()).all()
 
 
+def test_settings_that_failed_are_not_trained_again_when_they_are_drawn_again(
+    data: TrialData, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+    train = TrialData.train
+
+    def fail_with_large_batches(
+        images: TrialData, recipe: Recipe, **options: Any
+    ) -> TrainingResult:
+        trained.append(recipe.training.images_per_step)
+        if recipe.training.images_per_step > 8:
+            raise UserError("too little memory")
+        return train(images, recipe, **options)
+
+    monkeypatch.setattr(TrialData, "train", fail_with_large_batches)
+    search = SearchConfig.model_validate(
+        {
+            "sampler": "tpe",
+            "trials": 8,
+            "space": [{"parameter": "training.batch_size", "values": [8, 16]}],
+        }
+    )
+    table = run_search("m", RECIPE, search, data, url).trials
+    assert sorted(trained) == [8, 16]
+    failed = table[table["state"] == "failed"]
+    assert len(failed) > 1
+    assert set(failed["reason"]) == {"too little memory"}
+    assert failed["repeats"].notna().sum() == len(failed) - 1
+
+
 def test_an_ablation_pairs_every_change_with_the_base_by_seed(data: TrialData, url: str) -> None:
     ablation = AblationConfig.model_validate(
         {

@@ -360,6 +360,7 @@ def test_a_lock_has_one_holder_at_a_time(url: str, tmp_path: Path) -> None:
         ("mysql://host/db", "no address of a database"),
         ("sqlite://", "in memory can't be resumed"),
         ("postgresql+psycopg://user:secret@127.0.0.1:1/none", "can't be used|pip install"),
+        ("postgresql+psycopg://user@127.0.0.1:1/no?password=secret", "can't be used|pip install"),
     ],
 )
 def test_a_database_that_cannot_be_used_is_a_user_error_without_its_password(
@@ -388,6 +389,25 @@ def test_a_database_that_fails_during_a_trial_is_one_line_and_the_study_goes_on_
     assert "\n" not in str(raised.value)
     table = trials_table(run_trials(f"sqlite:///{file}", plan, square), plan)
     assert Counter(table["state"]) == {"complete": 6, "killed": 1}
+
+
+def test_a_trial_that_another_process_took_over_does_not_end_this_one(
+    tmp_path: Path, plan: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As after a restart of the server, which forgets who held the trial's lock.
+    url = f"sqlite:///{tmp_path}/studies.db"
+    taken: list[int] = []
+
+    def objective(trial: optuna.Trial) -> Outcome:
+        if not taken:
+            taken.append(trial.number)
+            other = optuna.load_study(study_name=plan.name, storage=url)
+            other.tell(trial.number, state=TrialState.FAIL)
+        return square(trial)
+
+    table = trials_table(run_trials(url, plan, objective), plan)
+    assert Counter(table["state"]) == {"complete": 6, "killed": 1}
+    assert "took this one for gone" in caplog.text
 
 
 def test_a_full_disk_during_a_trial_is_one_line(tmp_path: Path, plan: Plan) -> None:

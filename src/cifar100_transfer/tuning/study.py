@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cifar100_transfer.config import Changes
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import return_freed_memory
+from cifar100_transfer.passwords import hide_passwords
 
 from .locks import FileLocks, Locks, PostgresLocks
 
@@ -198,7 +199,7 @@ def _open(url: sqlalchemy.URL, plan: Plan) -> tuple[optuna.Study, Locks]:
 def _shown(url: sqlalchemy.URL) -> str:
     if url.get_backend_name() == "sqlite":
         return str(url.database)
-    return url.render_as_string(hide_password=True)
+    return str(hide_passwords(url.render_as_string(hide_password=True)))
 
 
 def _parse(url: str) -> sqlalchemy.URL:
@@ -315,6 +316,18 @@ def _undrawn(trials: list[FrozenTrial], plan: Plan) -> int:
 
 
 def _run(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Objective) -> None:
+    try:
+        _run_held(study, plan, trial, objective)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        # A database server that is started anew forgets who held the lock.
+        logger.warning(
+            "Trial %d: another process took this one for gone and has queued the trial again: what "
+            "it came to here is dropped",
+            trial.number,
+        )
+
+
+def _run_held(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Objective) -> None:
     failed = False
     try:
         outcome = _known_outcome(study, trial) or objective(trial)
@@ -341,13 +354,22 @@ def _run(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Object
 
 
 def _known_outcome(study: optuna.Study, trial: optuna.Trial) -> Outcome | None:
-    """Return what the very same settings, seed included, came to before."""
+    """Return what the very same settings, seed included, came to before.
+
+    Raises:
+        UserError: they failed.
+    """
     settings = settings_of(trial)
-    for earlier in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        if settings_of(earlier) == settings and earlier.value is not None:
-            number = earlier.number
-            logger.info("Trial %d repeats trial %d: not trained again", trial.number, number)
-            return Outcome(earlier.value, _figures(earlier) | {_REPEATS: number})
+    for earlier in study.get_trials(deepcopy=False):
+        reason = earlier.user_attrs.get(_REASON)
+        if settings_of(earlier) != settings or (earlier.value is None and reason is None):
+            continue
+        logger.info("Trial %d repeats trial %d: not trained again", trial.number, earlier.number)
+        if earlier.value is None:
+            trial.set_user_attr(_REPEATS, earlier.number)
+            raise UserError(reason)
+        figures = _figures(earlier) | {_REPEATS: earlier.number}
+        return Outcome(earlier.value, figures, earlier.state == TrialState.PRUNED)
     return None
 
 
