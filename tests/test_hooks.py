@@ -266,6 +266,30 @@ def test_parameters_that_no_node_of_a_run_takes_are_found() -> None:
     assert not parameter_checks.without_takers({"split": {"seed": 1}}, inputs)
 
 
+def test_raw_data_is_idle_where_a_training_takes_stored_images() -> None:
+    given = {"raw_data": "DIR"}
+    for pipeline in ("simple_cnn", "tuning", "robustness"):
+        assert not parameter_checks.without_takers(given, REGISTERED[pipeline].inputs()), pipeline
+    for pipeline in ("simple_cnn", "tuning"):
+        alone = REGISTERED[pipeline].filter(node_namespaces=["simple_cnn"])
+        assert parameter_checks.without_takers(given, alone.inputs()) == ["raw_data=DIR"]
+
+
+def test_a_model_chosen_in_the_manner_of_another_pipeline_is_refused() -> None:
+    chosen = {"model": "simple_cnn"}
+    parameter_checks.check_chosen_model(chosen, REGISTERED["prediction"].inputs())
+    parameter_checks.check_chosen_model(chosen, REGISTERED["export"].inputs())
+    with pytest.raises(UserError, match=r"model=simple_cnn: .* give --namespaces=simple_cnn"):
+        parameter_checks.check_chosen_model(chosen, REGISTERED["submission"].inputs())
+
+
+def test_what_a_hook_takes_is_a_text_in_files_too() -> None:
+    for right in ({}, {"mlflow": None}, {"tensorboard": "curves"}):
+        parameter_checks.check_hook_parameters(right, nowhere)
+    with pytest.raises(UserError, match=r"conf/x.yml: tensorboard=True: give a text"):
+        parameter_checks.check_hook_parameters({"tensorboard": True}, nowhere)
+
+
 def test_a_missing_group_or_value_is_named() -> None:
     without = {name: group for name, group in VALUES.items() if name != "split"}
     with pytest.raises(UserError, match="parameter 'split' is missing"):

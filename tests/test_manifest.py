@@ -1,6 +1,7 @@
 """What is written down about a run, and the warning where outputs are stale."""
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,19 @@ def test_code_is_its_commit_and_whether_it_was_changed(tmp_path: Path) -> None:
     assert not clean["dirty"]
     (tmp_path / "file").write_text("2")
     assert manifest.describe_code(tmp_path) == {**clean, "dirty": True}
+
+
+def test_asking_git_leaves_its_index_alone(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "file").write_text("1")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "--quiet", "--message=first")
+    os.utime(tmp_path / "file", (0, 0))  # so that `status` would refresh what it knows of it
+    before = (tmp_path / ".git" / "index").read_bytes()
+    described = manifest.describe_code(tmp_path)
+    assert described is not None
+    assert not described["dirty"]
+    assert (tmp_path / ".git" / "index").read_bytes() == before
 
 
 def test_code_is_unknown_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,6 +222,27 @@ def test_event_files_grow_with_every_epoch_and_models_lie_apart(
 
 
 @NEEDS_TENSORBOARD
+def test_a_folder_that_cannot_be_used_is_refused_before_the_run_or_costs_the_epochs_alone(
+    tmp_path: Path, board: TensorBoardHooks, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_params = {"project_path": str(tmp_path), "run_id": "now"}
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="tensorboard=file: no folder can be made"):
+        board.before_pipeline_run(
+            run_params, DataCatalog({"parameters": MemoryDataset({"tensorboard": "file"})})
+        )
+    catalog = DataCatalog({"parameters": MemoryDataset({"tensorboard": "curves"})})
+    board.before_pipeline_run(run_params, catalog)
+    board.before_node_run(Node(len, "a.in", "a.out", namespace="a"))
+    (tmp_path / "curves" / "now").touch()
+    track = epoch_listener()
+    assert track is not None
+    track(EpochRecord(1, 4.5, 0.1, 4.0, 0.25, 0.01, 2.0, 500.0))
+    assert "TensorBoard gets no more epochs" in caplog.text
+    assert epoch_listener() is None
+
+
+@NEEDS_TENSORBOARD
 def test_a_run_writes_its_epochs_for_tensorboard(project: Path, run: Run) -> None:  # noqa: F811
     nodes = ["split_images", "compute_normalization", "simple_cnn.train_classifier"]
     run("simple_cnn", node_names=nodes, parameters={"tensorboard": "curves"})

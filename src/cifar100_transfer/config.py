@@ -192,10 +192,35 @@ class ScheduleConfig(Settings):
     )
 
 
+# As `data.corruptions` makes them, which needs torch: names are checked before any run.
+Corruption = Literal[
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+    "speckle_noise",
+    "gaussian_blur",
+    "spatter",
+    "saturate",
+]
+
+
 class AugmentationConfig(Settings):
     """Random changes of training images; validation and test images are never changed.
 
-    They come in the order of these options. What each does and costs: `docs/augmentation.md`.
+    A corrupted copy is taken first; then the changes come in the order of these options, but the
+    crop before the flip. What each does and costs: `docs/augmentation.md`.
     """
 
     flip: bool = Field(True, description="Mirror every image with probability one half.")
@@ -205,10 +230,10 @@ class AugmentationConfig(Settings):
     corruption_share: float = Field(
         0.0, ge=0, le=1, description="Share of images with one of `corruptions`, at any severity."
     )
-    corruptions: tuple[str, ...] = Field(
+    corruptions: tuple[Corruption, ...] = Field(
         ("gaussian_blur", "jpeg_compression", "contrast", "pixelate"),
         min_length=1,
-        description="Names of some of the nineteen corruptions.",
+        description="Some of the nineteen corruptions.",
     )
     corruption_copies: int = Field(
         0,
@@ -521,7 +546,7 @@ class ScreeningConfig(Settings):
 
     architectures: tuple[str, ...] = Field(
         min_length=1,
-        description="`simple_cnn`, or names of convolutional networks of torchvision. A network "
+        description="Names as for `model.architecture`. A network "
         "that can't take the images as they come gets them resized.",
     )
     seconds: float | None = Field(

@@ -13,12 +13,14 @@ from kedro.pipeline import Pipeline
 
 from cifar100_transfer import selection_checks, weights_checks
 from cifar100_transfer.configuration import Catalog, read_configuration
-from cifar100_transfer.datasets import FolderDataset
+from cifar100_transfer.datasets import ArtifactDataset, FolderDataset
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import return_freed_memory
 from cifar100_transfer.parameter_checks import (
     CATALOG_PARAMETERS,
     PATH_PARAMETERS,
+    check_chosen_model,
+    check_hook_parameters,
     check_names,
     check_takers,
     check_texts,
@@ -100,6 +102,7 @@ class ParameterHooks:
             selected = selection_checks.select(_options(), registered)
             check_names(values, registered, origin)
             check_values(values, registered, origin, selected)
+            check_hook_parameters(values, origin)
             if set(given) & set(CATALOG_PARAMETERS):
                 check_takers(given, entries, context.env or "local")
         except UserError as error:
@@ -129,7 +132,9 @@ class PreflightHooks:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Catalog
     ) -> None:
         """Check clock, device, architectures and weights, and make inputs that are absent."""
+        given = run_params.get("runtime_params") or {}
         try:
+            check_chosen_model(given, pipeline.inputs())
             check_run(pipeline, catalog, run_params)
             weights_checks.leave_out_unused(pipeline, catalog)
         except UserError as error:
@@ -137,7 +142,6 @@ class PreflightHooks:
         self.prepared = []
         self._make_inputs(pipeline, catalog, run_params)
         parts = (pipeline, *(part for _, part in self.prepared))
-        given = run_params.get("runtime_params") or {}
         if idle := without_takers(given, inputs_of(parts)):
             logger.warning("--params: %s: no node of this run takes it", ", ".join(idle))
         try:
@@ -166,7 +170,7 @@ class PreflightHooks:
         try:
             _type_parameters(pipeline, catalog)
             SequentialRunner().run(pipeline, catalog, run_id=run_params["run_id"])
-            ResumeHooks().after_pipeline_run(pipeline, catalog)
+            ResumeHooks().after_pipeline_run(run_params, pipeline, catalog)
         except Exception as error:
             ErrorHooks().on_pipeline_error(error)
             raise
@@ -198,12 +202,24 @@ class ResumeHooks:
     """Clears what long nodes kept for the case that the run is killed."""
 
     @hook_impl
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: Catalog) -> None:
-        """Clear the resume folders of a run whose results are all stored by now."""
-        for name in sorted(pipeline.inputs()):
-            dataset = catalog.get(name)
-            if isinstance(dataset, FolderDataset):
-                dataset.clear()
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Catalog
+    ) -> None:
+        """Clear the folders of those nodes whose results this run has stored.
+
+        Of a node that Kedro left out because its results are there (`--only-missing-outputs`) the
+        folder may be what another run, that was killed, will go on from.
+        """
+        for node in pipeline.nodes:
+            if any(_has_version(catalog.get(name), run_params["run_id"]) for name in node.outputs):
+                for name in node.inputs:
+                    dataset = catalog.get(name)
+                    if isinstance(dataset, FolderDataset):
+                        dataset.clear()
+
+
+def _has_version(dataset: Any, version: str) -> bool:
+    return isinstance(dataset, ArtifactDataset) and dataset.has_version(version)
 
 
 class MemoryHooks:

@@ -24,8 +24,10 @@ logger = logging.getLogger(__name__)
 SECONDS_WORTH_A_LINE = 1.0
 
 # What comes after what a run has made, the last step first: the end of an output's name, the
-# pipeline to go on with, and whether that one runs for single models.
-NEXT_STEPS = (
+# pipeline to go on with, and whether that one runs for single models. After a study there is none:
+# what it recommends stands in files of its own.
+NEXT_STEPS: tuple[tuple[str, str | None, bool], ...] = (
+    *((f"{study}_summary", None, False) for study in ("search", "ablation", "screening")),
     ("submission", "challenge_score", True),
     ("robustness", "submission", True),
     ("comparison", "robustness", True),
@@ -106,8 +108,9 @@ def next_command(outputs: Collection[str], run_params: Mapping[str, Any]) -> str
     for made, pipeline, for_models in NEXT_STEPS:
         if made not in ends or (for_models and not models):
             continue
-        if pipeline == "transfer" and environment != "sample":
-            return None  # elsewhere `transfer` starts from published weights
+        # Elsewhere than in `sample`, `transfer` starts from published weights.
+        if pipeline is None or (pipeline == "transfer" and environment != "sample"):
+            return None
         options = [f"--pipelines={pipeline}"]
         if for_models:
             options.append(f"--namespaces={','.join(models)}")

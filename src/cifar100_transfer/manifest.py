@@ -29,7 +29,9 @@ def describe_code(folder: Path) -> dict[str, Any] | None:
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
+            # Without the lock that `status` takes to refresh the index: it would stop a commit
+            # of the user's, and stay behind where git is stopped after the time it is given.
+            ["git", "--no-optional-locks", "-C", str(folder), *arguments],
             capture_output=True,
             text=True,
             timeout=10,

@@ -185,7 +185,7 @@ def _is_of_run(dataset: Any, run: str, since: float) -> bool:
     if not isinstance(dataset, ArtifactDataset) or not dataset.exists():
         return False
     if dataset.is_versioned:
-        return dataset.newest_version() == run
+        return dataset.has_version(run)
     return dataset.load_path().stat().st_mtime >= since
 
 

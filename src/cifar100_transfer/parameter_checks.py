@@ -106,20 +106,51 @@ def check_texts(given: Mapping[str, Any]) -> None:
             raise UserError(f"--params: {name}={'' if value is None else value}: {advice}")
 
 
-def without_takers(given: Mapping[str, Any], inputs: Iterable[str]) -> list[str]:
-    """Return the parameters of the command line that no node of a run takes, as `path=value`.
+def check_hook_parameters(values: Mapping[str, Any], origin: "Origin") -> None:
+    """Raise a `UserError` if what a hook takes is neither a text nor nothing, be it of a file."""
+    for name in HOOK_PARAMETERS:
+        value = values.get(name)
+        if value is not None and not isinstance(value, str):
+            raise UserError(f"{origin(name)}: {name}={value!r}: give a text, or leave it out")
+
+
+def check_chosen_model(given: Mapping[str, Any], inputs: Iterable[str]) -> None:
+    """Raise a `UserError` if a model is chosen in the manner of other pipelines than these.
+
+    Without this, `--pipelines=submission --params=model=NAME` would run, and train, all models.
 
     Args:
         given: parameters of the command line.
         inputs: names of what the nodes of the run take.
     """
-    groups = {name.removeprefix("params:") for name in inputs if name.startswith("params:")}
-    return [
+    if "model" in given and "chosen_classifier" not in inputs:
+        raise UserError(
+            f"--params: model={given['model']}: this pipeline chooses models by namespace: give "
+            f"--namespaces={given['model']} instead"
+        )
+
+
+def without_takers(given: Mapping[str, Any], inputs: Iterable[str]) -> list[str]:
+    """Return the parameters of the command line that no node of a run takes, as `path=value`.
+
+    What the catalog and hooks take is left out, but for `raw_data` of a training: where it reads no
+    raw data, it would train on images that are stored already, which may be others.
+
+    Args:
+        given: parameters of the command line.
+        inputs: names of what the nodes of the run take.
+    """
+    taken = set(inputs)
+    groups = {name.removeprefix("params:") for name in taken if name.startswith("params:")}
+    idle = [
         f"{path}={value}"
         for path, value in leaves(given)
         if path.partition(".")[0] not in CATALOG_PARAMETERS
         and not any(f"{path}.".startswith(f"{group}.") for group in groups)
     ]
+    if "raw_data" in given and "train_set" in taken and "cifar100_raw" not in taken:
+        idle.append(f"raw_data={given['raw_data']}")
+    return idle
 
 
 def parameter_types(registered: Registry) -> dict[str, type[BaseModel]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kedro.io import DatasetError
+from kedro.io.core import generate_timestamp
 from kedro.pipeline import Pipeline
 
 from cifar100_transfer.config import (
@@ -42,13 +43,15 @@ def _check_clock(pipeline: Pipeline, catalog: Catalog, version: str) -> None:
     """Refuse to store results under a version that would be older than what is stored.
 
     Versions are times, and the newest is loaded: after a clock went back, later runs would go on
-    with old results as if they were new.
+    with old results as if they were new. What another run has stored since this one began is newer
+    than this one's version, but not than the clock.
     """
+    now = max(version, generate_timestamp())
     for name in sorted(pipeline.all_outputs()):
         dataset = catalog.get(name)
-        if isinstance(dataset, ArtifactDataset) and (newest := dataset.newest_version()) > version:
+        if isinstance(dataset, ArtifactDataset) and (newest := dataset.newest_version()) > now:
             raise UserError(
-                f"'{name}' has a version of {newest}, and by this machine's clock it is {version}: "
+                f"'{name}' has a version of {newest}, and by this machine's clock it is {now}: "
                 f"set the clock right, or remove that version from {dataset.folder}"
             )
 

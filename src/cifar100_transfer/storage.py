@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -30,21 +31,19 @@ def atomic_path(destination: Path) -> Iterator[Path]:
         OSError: as raised by the file system (disk full, no permission, …).
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=destination.parent, prefix=f".{destination.stem}-", suffix=destination.suffix
+    temporary = destination.with_name(
+        f".{destination.stem}-{secrets.token_hex(8)}{destination.suffix}"
     )
-    os.close(handle)
-    temporary = Path(name)
+    # Not by `tempfile`, whose files are private: this one is as readable as any other of the user.
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
-        # mkstemp makes private files; artifacts are as readable as anything else the user makes.
-        temporary.chmod(0o666 & ~_umask())
         sync(temporary)
         temporary.replace(destination)
         sync(destination.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, name):
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             error.filename = str(destination)  # the name that the user knows
         raise
 
@@ -66,12 +65,6 @@ def machine_lock(name: str) -> "filelock.FileLock":
 
     user = os.getuid() if hasattr(os, "getuid") else ""
     return filelock.FileLock(Path(tempfile.gettempdir(), f"cifar100-transfer-{user}-{name}.lock"))
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def sync(path: Path) -> None:

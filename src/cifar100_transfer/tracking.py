@@ -55,7 +55,7 @@ def epoch_listener() -> Callable[[EpochRecord], None] | None:
 def _track(model: str, record: EpochRecord) -> None:
     figures = asdict(record)
     epoch = figures.pop("epoch")
-    for tracker in _trackers.values():
+    for tracker in tuple(_trackers.values()):  # one that fails leaves them
         tracker(model, figures, epoch)
 
 
@@ -93,17 +93,26 @@ class TensorBoardHooks(_TrackingHooks):
         self._close()  # what an interrupted run of this process left
         folder = catalog.load("parameters").get("tensorboard")
         if folder:
-            self._folder = Path(run_params["project_path"], folder, run_params["run_id"])
+            root = Path(run_params["project_path"], folder)
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                fail(UserError(f"tensorboard={folder}: no folder can be made ({error.strerror})"))
+            self._folder = root / run_params["run_id"]
             _trackers["tensorboard"] = self._write
 
     def _write(self, model: str, figures: Mapping[str, Any], epoch: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        if model not in self._writers:
-            self._writers[model] = SummaryWriter(self._folder / model)
-        for name, value in figures.items():
-            self._writers[model].add_scalar(name, value, epoch)
-        self._writers[model].flush()
+        try:
+            if model not in self._writers:
+                self._writers[model] = SummaryWriter(self._folder / model)
+            for name, value in figures.items():
+                self._writers[model].add_scalar(name, value, epoch)
+            self._writers[model].flush()
+        except OSError as error:
+            _trackers.pop("tensorboard", None)
+            logger.warning("TensorBoard gets no more epochs of this run: %s", error)
 
     @hook_impl
     def after_pipeline_run(self) -> None:

@@ -121,7 +121,7 @@ def destination(tmp_path: Path) -> Path:
 
 
 def part_of(destination: Path) -> Path:
-    return destination.with_name(destination.name + ".part")
+    return destination.with_name(destination.name + fetch_module.PART)
 
 
 def put_part(destination: Path, content: bytes) -> None:
@@ -392,3 +392,21 @@ def test_of_two_runs_one_fetches_and_the_other_waits(
         assert first.result(30) == second.result(30) == destination
     assert destination.read_bytes() == CONTENT
     assert server.requests == [None, "bytes=1000-"]
+
+
+def test_machines_that_share_a_folder_do_not_spoil_each_others_download(
+    server: Server, destination: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.stalls_after = 1000
+    with ThreadPoolExecutor(1) as runs:
+        try:
+            first = runs.submit(fetch, server.url, destination, DIGEST, ADVICE)
+            wait_for(lambda: bool(list(destination.parent.glob("*.part"))), first)
+            monkeypatch.setattr(fetch_module, "PART", ".another-machine.part")
+            monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+            fetch(server.url, destination, DIGEST, ADVICE)
+            server.stalls_after = None
+        finally:
+            RELEASED.set()
+        assert first.result(30) == destination
+    assert [path.read_bytes() for path in destination.parent.iterdir()] == [CONTENT]

@@ -148,3 +148,27 @@ def test_a_manifest_is_written_anew_under_its_run(tmp_path: Path) -> None:
         "2": {"run": "2", "status": "finished"},
     }
     assert str(tmp_path) in str(manifests)
+
+
+def test_metrics_stand_beside_the_training_of_the_classifier_they_judge(tmp_path: Path) -> None:
+    folder = tmp_path / REPORTING / "a"
+    store(folder, "2024-01-01", 0.1)
+    # Judged anew, while a training that began before goes on, and ends later.
+    judged = {"test_accuracy": 0.1, "classifier": "of 2024-01-01"}
+    store_json(folder / "metrics.json", "2024-01-03", judged)
+    store(folder, "2024-01-02", 0.2)
+
+    results = results_in(tmp_path)
+
+    assert [(r["run"], r["summary"]["epochs"]) for r in results] == [
+        ("2024-01-01", "2024-01-01"),
+        ("2024-01-02", "2024-01-02"),
+        ("2024-01-03", "2024-01-01"),
+    ]
+
+
+def test_a_manifest_that_is_being_written_is_none_yet(tmp_path: Path) -> None:
+    manifests = RunManifestsDataset(filepath=str(tmp_path))
+    manifests.save({"run": "2024-01-01"})
+    (tmp_path / ".2024-01-02-x1y2.json").touch()
+    assert list(manifests.load()) == ["2024-01-01"]

@@ -1,6 +1,7 @@
 """Predictors that adapt or average, against statistics and means computed by hand."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -112,7 +113,7 @@ def test_a_weight_of_one_changes_nothing() -> None:
 def test_the_first_layer_is_exact_over_any_batches(count: int, batch: int, weight: float) -> None:
     classifier, images = two_layers(), some_images(count)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adaptation, "BATCH_SIZE", batch)
+        patch.setattr(adaptation, "inference_batch_size", lambda _: batch)
         adapted = adapt_batch_norm(classifier, images, weight)
     assert_statistics(statistics(adapted)[:1], by_hand(classifier, images, weight)[:1])
 
@@ -121,10 +122,19 @@ def test_batches_change_deeper_layers_little(monkeypatch: pytest.MonkeyPatch) ->
     classifier = two_layers()
     images = some_images(240)[torch.randperm(240, generator=torch.Generator().manual_seed(0))]
     whole = statistics(adapt_batch_norm(classifier, images, 0.0))[1]
-    monkeypatch.setattr(adaptation, "BATCH_SIZE", 60)
+    monkeypatch.setattr(adaptation, "inference_batch_size", lambda _: 60)
     batched = statistics(adapt_batch_norm(classifier, images, 0.0))[1]
     for own, reference in zip(batched, whole, strict=True):
         torch.testing.assert_close(own, reference, rtol=0.1, atol=0.05)
+
+
+def test_large_images_are_adapted_to_fewer_at_once() -> None:
+    classifier = two_layers()
+    classifier.spec = replace(classifier.spec, image_size=256)
+    seen: list[int] = []
+    classifier.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    adapt_batch_norm(classifier, some_images(40), 0.0)
+    assert seen == [20, 20]
 
 
 def test_the_classifier_itself_stays_as_it_was() -> None:

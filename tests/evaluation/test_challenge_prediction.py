@@ -1,5 +1,6 @@
 """Classifying the challenge: the same as one by one, resumable, and suspicious of nonsense."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,15 @@ def test_a_classifier_of_other_classes_is_refused_at_once(
 ) -> None:
     with pytest.raises(UserError, match="100 classes, but the classifier knows 6"):
         predict_challenge(random_classifier(classes=6), files, parts, CPU)
+
+
+def test_a_classifier_of_other_images_is_refused_at_once(
+    files: ChallengeFiles, parts: Path
+) -> None:
+    classifier = random_classifier()
+    classifier.spec = replace(classifier.spec, input_size=(64, 48))
+    with pytest.raises(UserError, match=r"of 32 x 32 pixels, but .* on 64 x 48"):
+        predict_challenge(classifier, files, parts, CPU)
 
 
 def test_outputs_that_are_not_finite_are_refused(files: ChallengeFiles, parts: Path) -> None:

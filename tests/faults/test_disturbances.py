@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError, Version
 
 from cifar100_transfer import hooks
@@ -19,7 +21,7 @@ from cifar100_transfer.datasets import JSONDataset
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.storage import atomic_path
 from tests.faults.conftest import ENVIRONMENT
-from tests.pipelines.conftest import Run
+from tests.pipelines.conftest import ROOT, Run
 
 
 def stored(project: Path) -> list[Path]:
@@ -132,6 +134,38 @@ def test_after_a_clock_went_back_nothing_new_hides_behind_old_results(
     assert stored(project) == before
 
 
+def test_a_run_that_began_before_a_later_one_stored_is_not_refused(project: Path, run: Run) -> None:
+    bootstrap_project(ROOT)
+    with KedroSession.create(
+        project_path=project, env="sample", conf_source=str(project / "conf")
+    ) as first:
+        run("ingestion", to_outputs=["class_counts"])
+        first.run(pipeline_names=["ingestion"], to_outputs=["class_counts"])
+    assert len(list((project / "data").rglob("class_counts.csv/*/class_counts.csv"))) == 2
+
+
+def test_an_ingestion_that_was_stopped_leaves_no_mixed_sets_to_train_on(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("ingestion")
+    save = files.save_image_set
+
+    def save_until_stopped(images: ImageSet, path: Path) -> None:
+        if path.name == "validation_set.safetensors":
+            raise KeyboardInterrupt
+        save(images, path)
+
+    other = {"split": {"validation_share": 0.2, "seed": 1}}
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "save_image_set", save_until_stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run("ingestion", parameters=other)
+    to_outputs = ["simple_cnn.metrics"]
+    with pytest.raises(UserError, match="train_set and normalization are of different ingestions"):
+        run("simple_cnn", namespaces=["simple_cnn"], to_outputs=to_outputs)
+    run("simple_cnn", to_outputs=to_outputs)
+
+
 def test_a_run_goes_on_with_its_own_results_while_another_stores_newer_ones(tmp_path: Path) -> None:
     def dataset(version: str) -> JSONDataset:
         path = tmp_path / "numbers.json"
@@ -142,6 +176,21 @@ def test_a_run_goes_on_with_its_own_results_while_another_stores_newer_ones(tmp_
     with pytest.warns(UserWarning, match="did not match"):
         first.save({"run": 1})
     assert (first.load(), second.load()) == ({"run": 1}, {"run": 2})
+    assert dataset("2024-01-03").load() == {"run": 2}
+
+
+def test_processes_of_one_run_share_its_version_though_another_is_newer(tmp_path: Path) -> None:
+    def dataset(version: str) -> JSONDataset:
+        path = tmp_path / "numbers.json"
+        return JSONDataset(filepath=str(path), version=Version(None, version))
+
+    dataset("2024-01-01").save({"run": 1})
+    dataset("2024-01-02").save({"run": 2})
+    # As in a process of its own, where nothing was saved.
+    of_first = dataset("2024-01-01")
+    assert of_first.load() == {"run": 1}
+    assert of_first.has_version("2024-01-01")
+    assert not of_first.has_version("2024-01-03")
     assert dataset("2024-01-03").load() == {"run": 2}
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from cifar100_transfer.models import Classifier, ClassifierSpec, predict_logits
+from cifar100_transfer.models import Classifier, ClassifierSpec, inference, predict_logits
 
 SPEC = ClassifierSpec(
     "simple_cnn", ("a", "b", "c"), (0.5,) * 3, (0.25,) * 3, input_size=(8, 8), dropout=0.5
@@ -26,7 +26,9 @@ def test_the_batch_size_changes_nothing(
     classifier: Classifier, count: int, batch_size: int
 ) -> None:
     images = torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8)
-    logits = predict_logits(classifier, images, batch_size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "inference_batch_size", lambda _: batch_size)
+        logits = predict_logits(classifier, images)
     assert logits.dtype == torch.float32
     assert logits.shape == (count, 3)
     assert not logits.requires_grad

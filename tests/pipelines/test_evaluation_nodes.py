@@ -19,7 +19,7 @@ def test_metrics_are_those_at_the_fitted_temperature_and_of_the_validation_image
     labels = torch.randint(3, (50,), generator=generator)
     predictions = Predictions(logits, labels, ("a", "b", "c"))
     shares = dict.fromkeys(("train_accuracy", "train_loss", "validation_loss"), 0.5)
-    summary = {"validation_images": 20, "validation_accuracy": 0.35, **shares}
+    summary = {"validation_images": 20, "validation_accuracy": 0.35, "classifier": "a", **shares}
     metrics = compute_metrics(predictions, {"temperature": 4.0}, summary)
     scaled = with_temperature(predictions, 4.0)
     assert metrics["test_ece_calibrated"] == expected_calibration_error(scaled)
@@ -36,8 +36,3 @@ def test_calibration_never_sees_test_images() -> None:
         assert fitting.inputs() == {f"{model}.validation_predictions"}
         judging = registered[model].only_nodes(f"{model}.predict_validation_set")
         assert "test_set" not in judging.inputs()
-
-
-def test_statistics_are_those_of_training_images_alone() -> None:
-    ingestion = register_pipelines()["ingestion"]
-    assert ingestion.only_nodes("compute_normalization").inputs() == {"train_set"}

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cifar100_transfer.config import SplitConfig
-from cifar100_transfer.data import ImageSet
+from cifar100_transfer.data import ImageSet, channel_statistics, check_division
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.pipelines.ingestion.nodes import split_images
+from cifar100_transfer.pipelines.ingestion.nodes import compute_normalization, split_images
 
 
 @pytest.mark.parametrize(("wanted", "kept"), [(10, 10), (1000, 50), (None, 50)])
@@ -61,3 +61,22 @@ def test_test_images_of_another_kind_are_refused_before_any_training(
     train = ImageSet(images, torch.tensor([0, 1]), ("a", "b"))
     with pytest.raises(UserError, match=f"test images differ in their {said}"):
         split_images((train, replace(train, **change)), SplitConfig())
+
+
+def test_statistics_are_those_of_training_images_alone(
+    make_image_set: Callable[..., ImageSet],
+) -> None:
+    train, validation = (make_image_set(5, 4, 8, seed) for seed in range(2))
+    found = compute_normalization(train, validation)
+    alone = channel_statistics(train.images)
+    assert (found["mean"], found["std"]) == (alone.mean, alone.std)
+
+
+def test_sets_of_two_ingestions_are_told_apart(make_image_set: Callable[..., ImageSet]) -> None:
+    train, validation, other = (make_image_set(5, 4, 8, seed) for seed in range(3))
+    normalization = compute_normalization(train, validation)
+    check_division(train, validation, normalization)
+    check_division(train, other, {"mean": normalization["mean"]})  # of one's own making
+    for sets, name in (((train, other), "validation_set"), ((other, validation), "train_set")):
+        with pytest.raises(UserError, match=f"{name} and normalization are of different ingestio"):
+            check_division(*sets, normalization)

@@ -326,3 +326,14 @@ def test_a_failed_run_goes_on_and_a_finished_one_leaves_no_resume_point(
     run("simple_cnn", to_outputs=["simple_cnn.metrics"])
     assert epochs == 2, "finished epochs were trained again"
     assert not resume.exists()
+
+
+def test_a_run_that_trains_nothing_leaves_the_resume_point_of_another(
+    project: Path, run: Run
+) -> None:
+    run("simple_cnn", to_outputs=["simple_cnn.metrics"])
+    kept = project / "data" / "sample" / "06_models" / "simple_cnn" / "resume" / "resume.pt"
+    kept.parent.mkdir()
+    kept.write_text("of a training that was killed")
+    run("simple_cnn", to_outputs=["simple_cnn.metrics"], only_missing_outputs=True)
+    assert kept.exists()

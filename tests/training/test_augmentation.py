@@ -1,7 +1,7 @@
 """Augmentation: pixels and labels keep their proportions, epochs are pure, off means off."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,11 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cifar100_transfer.config import (
     AugmentationConfig,
+    Corruption,
     ModelConfig,
     TrainingConfig,
 )
 from cifar100_transfer.data import ImageSet
-from cifar100_transfer.data.corruptions import SEVERITIES, corrupt
+from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.training import augmentation, build_classifier, train
 from cifar100_transfer.training.augmentation import (
@@ -367,8 +368,12 @@ def test_the_drawn_images_are_corrupted_and_no_others() -> None:
 
 
 def test_an_unknown_corruption_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match=r"'smoke' is no corruption: take some of gaussian_noise"):
-        ResidentBatches(images_of(8), AugmentationConfig(corruptions=("smoke",)), 8, CPU)
+    with pytest.raises(ValidationError, match=r"(?s)corruptions\.1.*'gaussian_noise'.*'smoke'"):
+        AugmentationConfig.model_validate({"corruptions": ["fog", "smoke"]})
+
+
+def test_the_corruptions_to_choose_from_are_those_there_are() -> None:
+    assert get_args(Corruption) == CORRUPTIONS
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import hashlib
 import io
 import logging
 import resource
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -110,6 +111,26 @@ def test_what_ends_a_write_comes_out_as_itself_and_the_older_point_stays(
             save_resume_point(tmp_path, point(2))
         assert [file.name for file in tmp_path.glob("*.pt")] == ["resume.pt"]
     loaded = load_resume_point(tmp_path, IDENTITY, {})
+    assert loaded is not None
+    assert loaded.epoch == 1
+
+
+def test_a_folder_that_another_run_clears_meanwhile_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleared = False
+    write = checkpoint._Digested.write
+
+    def clearing(file: checkpoint._Digested, content: bytes) -> int:
+        nonlocal cleared
+        if not cleared:
+            shutil.rmtree(tmp_path / "resume")
+            cleared = True
+        return write(file, content)
+
+    monkeypatch.setattr(checkpoint._Digested, "write", clearing)
+    save_resume_point(tmp_path / "resume", point(1))
+    loaded = load_resume_point(tmp_path / "resume", IDENTITY, {})
     assert loaded is not None
     assert loaded.epoch == 1
 

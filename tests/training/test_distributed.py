@@ -1,5 +1,6 @@
 """Two processes train what one does, each on its half of every batch."""
 
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -69,12 +70,14 @@ def test_two_processes_train_what_one_does(
     alone = train(build(sets[0]), *sets, CONFIG)
     seen: list[EpochRecord] = []
     folder = tmp_path / "resume"
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     together = train_on_devices(2, build(sets[0]), *sets, CONFIG, Compute(), folder, seen.append)
     for found, expected in zip(results(together), results(alone), strict=True):
         assert found == pytest.approx(expected, abs=1e-4)
     assert list(folder.iterdir()), "the first process stores resume points"
     assert not list(temporary.iterdir())
     assert seen == together.history
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
 def test_every_process_computes_as_it_was_asked(

@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import logging
+import platform
 import time
 import urllib.error
 import urllib.request
@@ -21,15 +22,17 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 30
 ATTEMPTS = 4
 CHUNK_BYTES = 1 << 20
+PART = f".{platform.node()}.part"
 MAX_BYTES = 1 << 30  # six times the largest file there is to fetch
 
 
 def fetch(url: str, destination: Path, digest: str, advice: str) -> Path:
     """Download a file once, with a progress bar, going on where an earlier attempt ended.
 
-    Bytes gather in `<destination>.part`; only when their digest is right do they get their final
-    name. A connection that stalls for 30 s or breaks is tried four times in all. Of several runs
-    that want the file at once one fetches it, and the others wait for it.
+    Bytes gather in `<destination>.<machine>.part`; only when their digest is right do they get
+    their final name. A connection that stalls for 30 s or breaks is tried four times in all. Of
+    several runs on this machine that want the file at once one fetches it, and the others wait for
+    it; machines that share a folder fetch it each.
 
     Args:
         url: http or https address.
@@ -68,7 +71,7 @@ def _alone(destination: Path) -> Iterator[None]:
 
 
 def _fetch(url: str, destination: Path, digest: str, advice: str) -> None:
-    part = destination.with_name(destination.name + ".part")
+    part = destination.with_name(destination.name + PART)
     problem: Exception | None = None
     for attempt in range(ATTEMPTS):
         try:
@@ -110,7 +113,7 @@ def _append(url: str, part: Path, advice: str) -> None:
         with (
             part.open("ab" if goes_on else "wb") as file,
             tqdm(
-                desc=part.name.removesuffix(".part"),
+                desc=part.name.removesuffix(PART),
                 initial=held if goes_on else 0,
                 total=None if expected is None else expected + (held if goes_on else 0),
                 unit="B",

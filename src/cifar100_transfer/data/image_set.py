@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,10 @@ class ImageSet:
 
     def subset(self, indices: torch.Tensor) -> ImageSet:
         """Return the images at `indices` (int64 [M]) in that order, with the same classes."""
-        return replace(self, images=self.images[indices], labels=self.labels[indices])
+        # Whole images, where indexing would go pixel by pixel on a CPU.
+        return replace(
+            self, images=self.images.index_select(0, indices), labels=self.labels[indices]
+        )
 
     def with_images(self, images: torch.Tensor) -> ImageSet:
         """Return the same labels and classes with other images (uint8 [N, 3, H, W])."""
@@ -136,6 +140,29 @@ def channel_statistics(images: torch.Tensor) -> Normalization:
     return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
+def check_division(
+    train_set: ImageSet, validation_set: ImageSet, normalization: Mapping[str, Any]
+) -> None:
+    """Refuse sets that were not made together: images of one may be among those of the other.
+
+    Args:
+        train_set: the images to train on.
+        validation_set: those to choose by.
+        normalization: as the ingestion stores it. One without digests (`train_images`,
+            `validation_images`), of one's own making, is not compared.
+
+    Raises:
+        UserError: the ingestion that made one of the three did not make the others.
+    """
+    for name, images in (("train", train_set), ("validation", validation_set)):
+        if normalization.get(f"{name}_images") not in (None, images.digest()):
+            raise UserError(
+                f"{name}_set and normalization are of different ingestions, as after one that was "
+                f"stopped or runs just now: run `kedro run --pipelines=ingestion` with the "
+                f"parameters you want, then this again"
+            )
+
+
 def stratified_split(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
     """Split so that every class keeps its share in both parts, to half an image.
 
@@ -148,7 +175,7 @@ def stratified_split(images: ImageSet, share: float, seed: int) -> tuple[ImageSe
         seed: below 2^32; the same seed gives the same split on every machine.
 
     Returns:
-        The first (larger) and the second set, each in the original order.
+        The first set, and the second with its share, each in the original order.
 
     Raises:
         UserError: a class has too few images to stand in both parts.

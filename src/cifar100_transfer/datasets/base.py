@@ -62,7 +62,7 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
             UserError: nothing has been stored yet, or what this run stored was replaced.
         """
         try:
-            path = self._saved or Path(self._get_load_path())
+            path = self._saved or self._saved_by_a_process() or Path(self._get_load_path())
         except VersionNotFoundError:
             path = Path(self._filepath)
         if not path.is_file():
@@ -90,6 +90,10 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
         """Whether every run that stores it makes a version of its own."""
         return self._version is not None
 
+    def has_version(self, version: str) -> bool:
+        """Whether the run of this version has stored it."""
+        return self.is_versioned and Path(self._get_versioned_path(version)).is_file()
+
     def newest_version(self) -> str:
         """Return the newest version there is; empty if there is none, or versions are not kept."""
         return max(self.versions(), default="")
@@ -100,6 +104,13 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
             return []
         path = Path(self._filepath)
         return sorted(file.parent.name for file in path.glob(f"*/{path.name}"))
+
+    def _saved_by_a_process(self) -> Path | None:
+        """Return what another process of this run has stored, as with Kedro's ParallelRunner."""
+        if self._version is None or not self._version.save:
+            return None
+        path = Path(self._get_versioned_path(self._version.save))
+        return path if path.is_file() else None
 
     def _exists(self) -> bool:
         try:

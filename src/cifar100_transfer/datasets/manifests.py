@@ -27,7 +27,7 @@ class RunManifestsDataset(AbstractDataset[dict[str, Any], dict[str, dict[str, An
         """Return every manifest by its run, oldest first; empty if there are none."""
         return {
             path.stem: JSONDataset(filepath=str(path)).load()
-            for path in sorted(self._folder.glob("*.json"))
+            for path in sorted(self._folder.glob("[!.]*.json"))  # hidden ones are not finished
         }
 
     def save(self, data: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PREDICTIONS = "predictions.safetensors"
 _ROBUSTNESS = "robustness_summary.json"
+_SUMMARY = "training_summary.json"
 _ADDED_LATER = {"robustness_heat_map.png"}
 _LAST = "9999"  # after every version, which start with the year
 
@@ -28,7 +29,7 @@ class ModelResults(TypedDict):
     model: str
     run: str
     newest: bool
-    metrics: dict[str, float]
+    metrics: dict[str, Any]
     summary: dict[str, Any]
     history: pd.DataFrame
     robustness: dict[str, Any] | None
@@ -55,10 +56,10 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
     def load(self) -> list[ModelResults]:
         """Return all runs of all models, by model and then oldest first; empty if there are none.
 
-        A run is one that stored metrics. Beside them stand the newest artifacts that were there
-        by then: a model may be judged anew without being trained anew. `robustness`, which a later
-        run adds, is the newest that judged the very classifier, `search` the newest of all.
-        `predictions` are loaded when called.
+        A run is one that stored metrics. Beside them stand the training of the classifier that
+        they judge, which may be an earlier run's, and otherwise the newest artifacts that were
+        there by then. `robustness`, which a later run adds, is the newest that judged the very
+        classifier, `search` the newest of all. `predictions` are loaded when called.
         """
         manifests = RunManifestsDataset(filepath=str(self._folder / "runs")).load()
         return [
@@ -72,11 +73,12 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
         judgements = _judgements(folder)
         found = []
         for run in runs:
-            trained = _newest(folder / "training_summary.json", run)
-            history = _newest(folder / "history.csv", run)
+            metrics = _numbers(folder / "metrics.json" / run / "metrics.json")
+            trained = _training(folder, metrics.get("classifier"), run)
+            history = _newest(folder / "history.csv", trained or "")
             if not trained or not history:
                 continue
-            summary = _numbers(trained)
+            summary = _numbers(folder / _SUMMARY / trained / _SUMMARY)
             predictions = _newest(self._predictions / folder.name / _PREDICTIONS, run)
             names = {path.name for path in folder.glob("*.png")}
             pictures = {name: _newest(folder / name, run) for name in sorted(names)}
@@ -88,7 +90,7 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
                     model=folder.name,
                     run=run,
                     newest=run == runs[-1],
-                    metrics=_numbers(folder / "metrics.json" / run / "metrics.json"),
+                    metrics=metrics,
                     summary=summary,
                     history=TableDataset(filepath=str(history)).load(),
                     robustness=_read(_of_run(folder / _ROBUSTNESS, judged)),
@@ -120,6 +122,24 @@ def _of_run(path: Path, run: str | None) -> Path | None:
     """Return the very version of a file that a run stored, if there is one."""
     file = path / (run or "") / path.name
     return file if run and file.is_file() else None
+
+
+def _training(folder: Path, classifier: str | None, until: str) -> str | None:
+    """Return the newest run, at most `until`, that trained a classifier; None if there is none.
+
+    Args:
+        folder: of the model's reports.
+        classifier: its digest. Metrics of earlier releases have none: then the newest of all runs.
+        until: the run that judged the classifier.
+    """
+    versions = {path.parent.name: path for path in folder.glob(f"{_SUMMARY}/*/{_SUMMARY}")}
+    for version in sorted(versions, reverse=True):
+        if version <= until and classifier in (
+            None,
+            _numbers(versions[version]).get("classifier"),
+        ):
+            return version
+    return None
 
 
 def _judgements(folder: Path) -> dict[str | None, str]:

@@ -15,13 +15,10 @@ from torch.nn.functional import log_softmax
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import Classifier, predict_logits
+from cifar100_transfer.models import Classifier, inference_batch_size, predict_logits
 
 Predictor = Callable[[Tensor], Tensor]
 """From images uint8 [N, 3, H, W] to logits or log-probabilities float32 [N, classes]."""
-
-# Images normalised together: enough that a batch's statistics are nearly those of the whole set.
-BATCH_SIZE = 512
 
 # Rows and columns by which a view is moved: a single pixel to either side of one diagonal, which
 # suffices to break the grid of strides and pooling and costs half of moving to all four corners.
@@ -107,7 +104,8 @@ def views(images: Tensor) -> Iterable[Tensor]:
     for down, right in SHIFTS:
         rows = torch.arange(height, device=images.device).sub(down).clamp(0, height - 1)
         columns = torch.arange(width, device=images.device).sub(right).clamp(0, width - 1)
-        moved = images[:, :, rows[:, None], columns]
+        # Indexing by both at once goes pixel by pixel, which takes twice the time on a CPU.
+        moved = images.index_select(-2, rows).index_select(-1, columns)
         yield moved
         yield moved.flip(-1)
 
@@ -159,7 +157,7 @@ def adapt_batch_norm(classifier: Classifier, images: Tensor, source_weight: floa
         )
     estimates = [_Estimate(layer, source_weight) for layer in layers]
     # Batches of equal size: a small last one would have poor statistics.
-    for batch in images.tensor_split(math.ceil(len(images) / BATCH_SIZE)):
+    for batch in images.tensor_split(math.ceil(len(images) / inference_batch_size(classifier))):
         adapted(batch.to(classifier.mean.device))
     for estimate in estimates:
         estimate.finish()

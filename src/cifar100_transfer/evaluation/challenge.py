@@ -19,6 +19,7 @@ from tqdm import tqdm
 from cifar100_transfer.data.challenge import (
     CLASSES,
     DISTORTIONS,
+    SIDE,
     ChallengeFiles,
     Submission,
     writing,
@@ -84,14 +85,20 @@ def predict_challenge(
         device: where to compute.
 
     Raises:
-        UserError: another number of classes, a file that has changed, predictions that are not
-            finite, or a full disk.
+        UserError: another number of classes or size of images, a file that has changed,
+            predictions that are not finite, or a full disk.
     """
     names = classifier.spec.class_names
     if len(names) != CLASSES:
         raise UserError(
             f"the challenge has {CLASSES} classes, but the classifier knows {len(names)}: train "
             f"one on CIFAR-100"
+        )
+    if classifier.spec.input_size != (SIDE, SIDE):
+        height, width = classifier.spec.input_size
+        raise UserError(
+            f"the challenge's images are of {SIDE} x {SIDE} pixels, but the classifier was trained "
+            f"on {height} x {width}: train one on CIFAR-100"
         )
     weights = classifier_digest(classifier)
     classifier = classifier.to(device)

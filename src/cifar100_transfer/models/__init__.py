@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .cost import count_flops
     from .device import choose_device, choose_precision, is_out_of_memory
     from .express import ExpressCNN
-    from .inference import predict_logits
+    from .inference import inference_batch_size, predict_logits
     from .simple_cnn import SimpleCNN
 
 _HOMES = {
@@ -51,6 +51,7 @@ _HOMES = {
     "is_out_of_memory": "device",
     "count_flops": "cost",
     "ExpressCNN": "express",
+    "inference_batch_size": "inference",
     "predict_logits": "inference",
     "SimpleCNN": "simple_cnn",
 }
@@ -69,6 +70,7 @@ __all__ = [
     "classifier_digest",
     "count_flops",
     "head_name",
+    "inference_batch_size",
     "is_out_of_memory",
     "keep_freed_memory",
     "load_backbone",

@@ -7,29 +7,33 @@ import torch
 from .allocator import keep_freed_memory
 from .classifier import Classifier
 
-_PIXELS = 512 * 64 * 64
+# Images that a network takes at once where it sees them with up to 64 x 64 pixels.
+_IMAGES = 512
+_PIXELS = _IMAGES * 64 * 64
+
+
+def inference_batch_size(classifier: Classifier) -> int:
+    """Return how many images a classifier is given at once: 512, or as many pixels of larger ones.
+
+    It changes speed and memory, not the logits (up to rounding).
+    """
+    return max(1, min(_IMAGES, _PIXELS // math.prod(classifier.network_size)))
 
 
 @torch.inference_mode()
-def predict_logits(
-    classifier: Classifier, images: torch.Tensor, batch_size: int | None = None
-) -> torch.Tensor:
+def predict_logits(classifier: Classifier, images: torch.Tensor) -> torch.Tensor:
     """Classify images batch by batch in evaluation mode; the classifier's mode is put back.
 
     Args:
         classifier: the classifier, on any device.
         images: uint8 [N, 3, H, W] or float in [0, 1]; batches are moved to the classifier's device.
-        batch_size: images per call; changes speed and memory, not results (up to rounding). None:
-            512, and of images that the network sees with more than 64 x 64 pixels as many as make
-            up the same number of pixels.
 
     Returns:
         Logits float32 [N, classes] on the classifier's device.
     """
     keep_freed_memory()
     device = classifier.mean.device
-    if batch_size is None:
-        batch_size = max(1, min(512, _PIXELS // math.prod(classifier.network_size)))
+    batch_size = inference_batch_size(classifier)
     was_training = classifier.training
     classifier.eval()
     try:

@@ -17,7 +17,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from cifar100_transfer.config import AugmentationConfig
 from cifar100_transfer.data import ImageSet, channel_statistics
-from cifar100_transfer.data.corruptions import CORRUPTIONS
 from cifar100_transfer.errors import UserError
 
 from .augmentation import EpochAugmentation, corrupted_copies, draw_copies
@@ -78,7 +77,7 @@ class ResidentBatches:
         device: where images and batches lie.
 
     Raises:
-        UserError: the square of cutout is larger than the images, or a corruption is unknown.
+        UserError: the square of cutout is larger than the images.
     """
 
     def __init__(
@@ -93,12 +92,6 @@ class ResidentBatches:
             raise UserError(
                 f"augmentation.cutout_size={augmentation.cutout_size} is larger than the images "
                 f"({height} x {width} pixels): make it smaller"
-            )
-        unknown = set(augmentation.corruptions) - set(CORRUPTIONS)
-        if unknown:
-            raise UserError(
-                f"augmentation.corruptions: '{min(unknown)}' is no corruption: take some of "
-                f"{', '.join(CORRUPTIONS)}"
             )
         self._images = images.images.to(device)
         self._copies: dict[int, torch.Tensor] = {}

@@ -69,7 +69,14 @@ def save_resume_point(folder: Path, point: ResumePoint) -> None:
         OSError: as raised by the file system. The earlier resume point stays, as it does where
             Ctrl-C comes while the new one is written.
     """
-    with atomic_path(folder / _FILE) as temporary, temporary.open("wb") as file:
+    try:
+        _write(folder / _FILE, point)
+    except FileNotFoundError:  # another training of this model ended, and cleared the folder
+        _write(folder / _FILE, point)
+
+
+def _write(path: Path, point: ResumePoint) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(bytes(hashlib.sha256().digest_size))
         written = _Digested(file)
         try:

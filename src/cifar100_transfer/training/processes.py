@@ -4,9 +4,11 @@ In a process that trains alone, everything here does nothing.
 """
 
 import logging
+import signal
+import threading
 import uuid
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -64,7 +66,24 @@ def run_in_processes(
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
-        _launch(partial(elastic_launch(config, _join), device.type, threads, function, arguments))
+        with _own_signals():
+            _launch(
+                partial(elastic_launch(config, _join), device.type, threads, function, arguments)
+            )
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Put back what this process does on signals such as Ctrl-C; the launcher leaves its own."""
+    # Only the main thread may set them, and in others the launcher sets none.
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()} if main else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 def _launch(start: Callable[[], object]) -> None:

@@ -45,10 +45,11 @@ def fit_calibration(validation_predictions: Predictions) -> dict[str, float]:
 
 def compute_metrics(
     predictions: Predictions, calibration: dict[str, float], training_summary: dict[str, Any]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Compute the test metrics, beside the training and validation figures of the same weights.
 
-    `test_ece_calibrated` and `test_loss_calibrated` are those at the fitted temperature.
+    `test_ece_calibrated` and `test_loss_calibrated` are those at the fitted temperature,
+    `classifier` the digest of the weights.
     """
     from cifar100_transfer.evaluation.metrics import (
         classification_metrics,
@@ -75,6 +76,7 @@ def compute_metrics(
         **{name: training_summary[name] for name in _TRAINING_FIGURES},
         "validation_accuracy_low": low,
         "validation_accuracy_high": high,
+        "classifier": training_summary["classifier"],
     }
 
 

@@ -64,11 +64,18 @@ def _warn_of_copies(name: str, images: ImageSet, source: str, originals: ImageSe
         )
 
 
-def compute_normalization(train_set: ImageSet) -> dict[str, Any]:
-    """Compute mean and standard deviation of every channel over the training images alone."""
+def compute_normalization(train_set: ImageSet, validation_set: ImageSet) -> dict[str, Any]:
+    """Compute mean and standard deviation of every channel over the training images alone.
+
+    Beside them stands which two sets belong together: a training compares it with what it is given.
+    """
     from cifar100_transfer.data import channel_statistics
 
-    return asdict(channel_statistics(train_set.images))
+    return {
+        **asdict(channel_statistics(train_set.images)),
+        "train_images": train_set.digest(),
+        "validation_images": validation_set.digest(),
+    }
 
 
 def count_classes(train_set: ImageSet, validation_set: ImageSet, test_set: ImageSet) -> DataFrame:

@@ -37,6 +37,7 @@ def train_classifier(
     """
     import pandas as pd
 
+    from cifar100_transfer.data import check_division
     from cifar100_transfer.models import classifier_digest, count_flops
     from cifar100_transfer.tracking import epoch_listener
     from cifar100_transfer.training import (
@@ -48,6 +49,7 @@ def train_classifier(
     )
     from cifar100_transfer.training.suspicion import warn_at_chance
 
+    check_division(train_set, validation_set, normalization)
     where = Compute.of(compute)
 
     def build(recipe: TrainingConfig) -> Classifier:

@@ -138,9 +138,11 @@ def _data(
     compute: ComputeConfig,
     pretrained_weights: dict[str, Tensor] | None = None,
 ) -> "TrialData":
+    from cifar100_transfer.data import check_division
     from cifar100_transfer.training import Compute
     from cifar100_transfer.tuning.trial_data import TrialData
 
+    check_division(train_set, validation_set, normalization)
     return TrialData(
         train_set, validation_set, normalization, Compute.of(compute), pretrained_weights
     )
