@@ -19,7 +19,6 @@ from cifar100_transfer.evaluation import challenge
 from cifar100_transfer.evaluation.challenge import (
     ChallengePredictions,
     challenge_accuracy,
-    discard_parts,
     predict_challenge,
     summarize,
     suspicions,
@@ -151,15 +150,6 @@ def test_the_digest_follows_weights_and_preprocessing() -> None:
     assert classifier_digest(classifier) != classifier_digest(random_classifier(1))
     classifier.mean[0, 0] += 0.1
     assert classifier_digest(classifier) != classifier_digest(random_classifier(0))
-
-
-def test_discarding_leaves_an_empty_folder_even_after_a_kill(
-    files: ChallengeFiles, parts: Path
-) -> None:
-    predict_challenge(random_classifier(), files, parts, CPU)
-    (parts / ".distortion03-torn-x8s.safetensors").write_bytes(b"half")
-    discard_parts(parts)
-    assert not list(parts.iterdir())
 
 
 def test_a_classifier_of_other_classes_is_refused_at_once(

@@ -34,8 +34,10 @@ from cifar100_transfer.evaluation.robustness import (
     predictors_of,
 )
 from cifar100_transfer.models import ClassifierSpec, count_flops
-from cifar100_transfer.training import Compute, TrainingResult
-from cifar100_transfer.tuning import figures, search
+from cifar100_transfer.training import Compute, TrainingResult, batch_size
+from cifar100_transfer.training.batch_size import images_per_second
+from cifar100_transfer.training.steps import Engine
+from cifar100_transfer.tuning import figures, screening, search
 from cifar100_transfer.tuning.ablation import (
     AblationResult,
     bootstrap_interval,
@@ -513,6 +515,46 @@ def test_a_budget_of_time_is_spent_and_hardly_overspent(data: TrialData, url: st
     # Other work on the machine moves both the measurement and the training: no tight bound holds.
     assert 0.03 < row["seconds"] < 3
     assert row["epochs"] > 1
+
+
+def test_a_budget_counts_the_steps_that_train_all_layers(
+    data: TrialData, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A measurement of the first epochs, whose layers are frozen, would promise twice the images.
+    measured: list[float | None] = []
+    epochs: list[int] = []
+
+    def one_step(engine: Engine, epoch: int) -> tuple[float, float]:
+        epochs.append(epoch)
+        return train_epoch(engine, epoch)
+
+    def measure(*arguments: Any) -> float | None:
+        measured.append(images_per_second(*arguments))
+        return 80.0
+
+    train_epoch = batch_size.train_epoch
+    monkeypatch.setattr(batch_size, "train_epoch", one_step)
+    monkeypatch.setattr(screening, "images_per_second", measure)
+    config = ScreeningConfig(
+        architectures=("simple_cnn",),
+        seconds=1.0,
+        training=TrainingConfig(batch_size=8, epochs=9, frozen_epochs=1),
+    )
+    row = run_screening(config, data, url).trials.iloc[0]
+    assert measured[0]
+    assert set(epochs) == {9}
+    assert 80 - 8 * row["epochs"] < row["epochs"] * row["train_images"] <= 80
+
+
+def test_too_little_memory_for_a_step_is_the_reason_of_the_failure(
+    data: TrialData, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screening, "images_per_second", lambda *_: None)
+    config = ScreeningConfig(
+        architectures=("simple_cnn",), seconds=1.0, training=TrainingConfig(batch_size=8)
+    )
+    with pytest.raises(UserError, match="too little memory for a step"):
+        run_screening(config, data, url)
 
 
 @pytest.mark.parametrize(

@@ -174,12 +174,6 @@ def _load_part(path: Path, images: int) -> _Part | None:
     return _Part(labels, confidence, seconds) if len(labels) == images else None
 
 
-def discard_parts(parts: Path) -> None:
-    """Remove what `predict_challenge` stored, unfinished files of a killed run included."""
-    for path in parts.glob("*.safetensors"):
-        path.unlink(missing_ok=True)
-
-
 def suspicions(
     name: str,
     labels: NDArray[np.int16],

@@ -6,13 +6,13 @@ from typing import Any
 
 import optuna
 import pandas as pd
-import torch
 
 from cifar100_transfer.config import Changes, ModelConfig, ScreeningConfig, TrainingConfig
-from cifar100_transfer.data import ImageSet
+from cifar100_transfer.data import ImageSet, stratified_subset
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import ClassifierSpec, count_flops
+from cifar100_transfer.models import Classifier, count_flops
 from cifar100_transfer.training import build_classifier
+from cifar100_transfer.training.batch_size import images_per_second
 
 from .judging import judge
 from .space import Recipe, check_screening
@@ -22,9 +22,6 @@ from .trial_data import TrialData
 # Sides that are tried in turn where images are too small as they come: twice CIFAR's, what
 # AlexNet and Inception need at least, and what torchvision's networks were published for.
 LARGER_SIZES = (64, 96, 128, 224)
-# A speed is believed when the measurement took this share of the budget.
-PROBE_SHARE = 0.01
-PROBE_BATCHES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +71,17 @@ def run_screening(screening: ScreeningConfig, data: TrialData, url: str) -> Scre
 
 def _screen(architecture: str, seed: int, screening: ScreeningConfig, data: TrialData) -> Outcome:
     training = screening.training.model_copy(update={"seed": seed})
-    recipe, spec = _smallest(architecture, training, data)
-    flops = count_flops(spec)
-    if screening.seconds is not None:
-        rate = _images_per_second(recipe, data, screening.seconds)
+    recipe, classifier = _smallest(architecture, training, data)
+    spec, flops = classifier.spec, count_flops(classifier.spec)
+    # A set smaller than a batch is refused by the training itself.
+    if screening.seconds is not None and len(data.train_set) >= training.images_per_step:
+        rate = images_per_second(classifier, data.train_set, training, data.compute)
+        if rate is None:
+            raise UserError(
+                "the device has too little memory for a step: lower training.batch_size"
+            )
         recipe, data = _spend(recipe, data, int(rate * screening.seconds))
+    del classifier  # the training builds one of its own
     result = data.train(recipe)
     told = judge(result, data, corrupted_images=None)
     figures = {
@@ -93,8 +96,8 @@ def _screen(architecture: str, seed: int, screening: ScreeningConfig, data: Tria
 
 def _smallest(
     architecture: str, training: TrainingConfig, data: TrialData
-) -> tuple[Recipe, ClassifierSpec]:
-    """Return the recipe with the smallest images that the network takes, and what it then is."""
+) -> tuple[Recipe, Classifier]:
+    """Return the recipe with the smallest images that the network takes, and the network."""
     larger = [side for side in LARGER_SIZES if side > max(data.train_set.image_size)]
     for image_size in (None, *larger):
         model = ModelConfig(architecture=architecture, image_size=image_size)
@@ -104,26 +107,8 @@ def _smallest(
             # Its text alone: the error would hold on to the network that was refused.
             refusal = str(error)
         else:
-            return Recipe(model, training), classifier.spec
+            return Recipe(model, training), classifier
     raise UserError(refusal)
-
-
-def _images_per_second(recipe: Recipe, data: TrialData, budget: float) -> float:
-    """Measure the speed of training steps on ever more batches, until it can be believed."""
-    batches = PROBE_BATCHES
-    while True:
-        size = recipe.training.images_per_step
-        probe = replace(
-            data,
-            train_set=_draw(data.train_set, batches * size, size),
-            validation_set=data.validation_set.subset(torch.arange(1)),
-        )
-        # The first epoch also pays for what is made once.
-        training = recipe.training.model_copy(update={"epochs": 2})
-        record = probe.train(replace(recipe, training=training)).history[-1]
-        if record.seconds >= PROBE_SHARE * budget or len(probe.train_set) == len(data.train_set):
-            return record.images_per_second
-        batches *= 4
 
 
 def _spend(recipe: Recipe, data: TrialData, images: int) -> tuple[Recipe, TrialData]:
@@ -137,17 +122,7 @@ def _spend(recipe: Recipe, data: TrialData, images: int) -> tuple[Recipe, TrialD
 def _draw(images: ImageSet, count: int, batch_size: int) -> ImageSet:
     """Draw at most `count` images, in whole batches but for the whole set.
 
-    Classes take turns, and there are at least as many images as classes: a training refuses a set
-    that lacks one.
+    There are at least as many images as classes: a training refuses a set that lacks one.
     """
     smallest = math.ceil(images.num_classes / batch_size)
-    count = max(smallest, count // batch_size) * batch_size
-    if count >= len(images):
-        return images
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    labels = images.labels[order]
-    turns = torch.empty_like(order)
-    for label in range(images.num_classes):
-        of_class = labels == label
-        turns[of_class] = torch.arange(int(of_class.sum()))
-    return images.subset(order[turns.argsort(stable=True)[:count]])
+    return stratified_subset(images, max(smallest, count // batch_size) * batch_size, seed=0)

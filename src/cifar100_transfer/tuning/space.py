@@ -272,7 +272,5 @@ def _refusal(error: ValidationError, changes: Mapping[str, Scalar]) -> UserError
 def _put(values: dict[str, Any], path: str, value: Scalar) -> None:
     *groups, name = path.split(".")
     for group in groups:
-        if not isinstance(values.get(group), dict):
-            values[group] = {}
         values = values[group]
     values[name] = value

@@ -21,13 +21,3 @@ def predict_challenge(
     predictions = challenge.predict_challenge(classifier, challenge_files, parts, device)
     summary = challenge.summarize(predictions, classifier.spec.class_names)
     return predictions.submission, {**summary, "device": str(device)}
-
-
-def discard_parts(submission: Submission, summary: dict[str, Any], parts: Path) -> None:
-    """Remove the predictions of single files.
-
-    The inputs were read back from where they are stored: from here on a run has nothing to lose.
-    """
-    from cifar100_transfer.evaluation import challenge
-
-    challenge.discard_parts(parts)

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import discard_parts, predict_challenge
+from .nodes import predict_challenge
 
 
 def create_pipeline(model: str) -> Pipeline:
@@ -14,12 +14,6 @@ def create_pipeline(model: str) -> Pipeline:
                 inputs=["classifier", "challenge_files", "submission_parts", "params:compute"],
                 outputs=["submission", "submission_summary"],
                 name="predict_challenge",
-            ),
-            Node(
-                discard_parts,
-                inputs=["submission", "submission_summary", "submission_parts"],
-                outputs=None,
-                name="discard_parts",
             ),
         ],
         tags="submission",
