@@ -29,6 +29,7 @@ def same(first: ImageSet | Predictions, second: ImageSet | Predictions) -> bool:
         and first.class_names == second.class_names
         and first.coarse_names == second.coarse_names
         and first.coarse_of_class == second.coarse_of_class
+        and getattr(first, "division", "") == getattr(second, "division", "")
     )
 
 
@@ -43,6 +44,7 @@ def test_image_sets_come_back(
         class_names=names,
         coarse_names=("größer",) if hierarchy else (),
         coarse_of_class=(0,) * len(names) if hierarchy else (),
+        division="of a test" if hierarchy else "",
     )
     save_image_set(images, tmp_path / "set.safetensors")
     assert same(images, load_image_set(tmp_path / "set.safetensors"))

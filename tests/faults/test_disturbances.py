@@ -161,7 +161,7 @@ def test_an_ingestion_that_was_stopped_leaves_no_mixed_sets_to_train_on(
         with pytest.raises(KeyboardInterrupt):
             run("ingestion", parameters=other)
     to_outputs = ["simple_cnn.metrics"]
-    with pytest.raises(UserError, match="train_set and normalization are of different ingestions"):
+    with pytest.raises(UserError, match="train_set and validation_set are of different ingestio"):
         run("simple_cnn", namespaces=["simple_cnn"], to_outputs=to_outputs)
     run("simple_cnn", to_outputs=to_outputs)
 

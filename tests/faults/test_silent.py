@@ -60,7 +60,7 @@ def run(
     classifier, _, summary = train_classifier(
         train_set,
         validation_set,
-        compute_normalization(train_set, validation_set),
+        compute_normalization(train_set),
         ModelConfig(architecture="simple_cnn", dropout=0.9),
         RECIPE,
         CPU,
@@ -128,10 +128,10 @@ def test_test_images_that_are_treated_otherwise_are_warned_of(
 
 def test_normalising_twice_is_seen_in_what_the_network_sees() -> None:
     # Accuracy may not suffer from it: to a network of one layer it is but another scale.
-    train_set, validation_set, _ = split_images(raw_images(), SplitConfig())
+    train_set, _, _ = split_images(raw_images(), SplitConfig())
     classifier = build_classifier(
         train_set,
-        compute_normalization(train_set, validation_set),
+        compute_normalization(train_set),
         ModelConfig(architecture="simple_cnn"),
         RECIPE,
     )

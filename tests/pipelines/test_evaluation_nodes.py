@@ -36,3 +36,8 @@ def test_calibration_never_sees_test_images() -> None:
         assert fitting.inputs() == {f"{model}.validation_predictions"}
         judging = registered[model].only_nodes(f"{model}.predict_validation_set")
         assert "test_set" not in judging.inputs()
+
+
+def test_statistics_are_those_of_training_images_alone() -> None:
+    ingestion = register_pipelines()["ingestion"]
+    assert ingestion.only_nodes("compute_normalization").inputs() == {"train_set"}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         channel_statistics,
         check_division,
         count_copies,
+        of_one_division,
         stratified_split,
         stratified_subset,
     )
@@ -26,6 +27,7 @@ _HOMES = {
     "channel_statistics": "image_set",
     "check_division": "image_set",
     "count_copies": "image_set",
+    "of_one_division": "image_set",
     "stratified_split": "image_set",
     "stratified_subset": "image_set",
 }
@@ -37,6 +39,7 @@ __all__ = [
     "channel_statistics",
     "check_division",
     "count_copies",
+    "of_one_division",
     "stratified_split",
     "stratified_subset",
 ]

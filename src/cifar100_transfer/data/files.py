@@ -21,8 +21,9 @@ Stored = TypeVar("Stored", ImageSet, Predictions)
 
 
 def save_image_set(images: ImageSet, path: Path) -> None:
-    """Write images, labels and class names to one file, atomically."""
-    _save({"images": images.images, "labels": images.labels}, images, path)
+    """Write images, labels, class names and division to one file, atomically."""
+    tensors = {"images": images.images, "labels": images.labels}
+    _save(tensors, {**_classes(images), "division": images.division}, path)
 
 
 def load_image_set(path: Path) -> ImageSet:
@@ -36,7 +37,8 @@ def load_image_set(path: Path) -> ImageSet:
 
 def save_predictions(predictions: Predictions, path: Path) -> None:
     """Write logits, labels and class names to one file, atomically."""
-    _save({"logits": predictions.logits, "labels": predictions.labels}, predictions, path)
+    tensors = {"logits": predictions.logits, "labels": predictions.labels}
+    _save(tensors, _classes(predictions), path)
 
 
 def load_predictions(path: Path) -> Predictions:
@@ -48,12 +50,15 @@ def load_predictions(path: Path) -> Predictions:
     return _load(path, Predictions, {"logits", "labels"})
 
 
-def _save(tensors: dict[str, torch.Tensor], classes: ImageSet | Predictions, path: Path) -> None:
-    description = {
-        "class_names": classes.class_names,
-        "coarse_names": classes.coarse_names,
-        "coarse_of_class": classes.coarse_of_class,
+def _classes(of: ImageSet | Predictions) -> dict[str, Any]:
+    return {
+        "class_names": of.class_names,
+        "coarse_names": of.coarse_names,
+        "coarse_of_class": of.coarse_of_class,
     }
+
+
+def _save(tensors: dict[str, torch.Tensor], description: dict[str, Any], path: Path) -> None:
     content = pack(tensors, _METADATA_KEY, description)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -61,11 +66,11 @@ def _save(tensors: dict[str, torch.Tensor], classes: ImageSet | Predictions, pat
 
 def _load(path: Path, kind: type[Stored], wanted: set[str]) -> Stored:
     try:
-        tensors, classes = unpack(path, _METADATA_KEY)
+        tensors, description = unpack(path, _METADATA_KEY)
         if set(tensors) != wanted:
             raise UserError(f"it holds {sorted(tensors)} instead of {sorted(wanted)}")
-        values: dict[str, Any] = {key: tuple(value) for key, value in classes.items()} | tensors
-        return kind(**values)
+        values: dict[str, Any] = {key: _plain(value) for key, value in description.items()}
+        return kind(**(values | tensors))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the pipeline that makes it") from None
     except KeyError:
@@ -73,3 +78,7 @@ def _load(path: Path, kind: type[Stored], wanted: set[str]) -> Stored:
     except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is damaged or of another version ({reason})") from error
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value  # as JSON gives a tuple back

@@ -25,6 +25,8 @@ class ImageSet:
         coarse_names: one name a coarse class; empty where the data has no hierarchy.
         coarse_of_class: for each fine class the index of its coarse class; as long as
             `class_names`, or empty.
+        division: the same for sets that were made together and have no image in common, see
+            `of_one_division`; empty where none is known.
     """
 
     images: torch.Tensor
@@ -32,6 +34,7 @@ class ImageSet:
     class_names: tuple[str, ...]
     coarse_names: tuple[str, ...] = ()
     coarse_of_class: tuple[int, ...] = ()
+    division: str = ""
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
@@ -140,6 +143,18 @@ def channel_statistics(images: torch.Tensor) -> Normalization:
     return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
+def of_one_division(train_set: ImageSet, validation_set: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Return the sets with a name of their division, the same for both and made of their content.
+
+    Args:
+        train_set: images to train on.
+        validation_set: images to choose by; none of them is in the other set.
+    """
+    digests = train_set.digest() + validation_set.digest()
+    name = hashlib.sha256(digests.encode()).hexdigest()[:16]
+    return replace(train_set, division=name), replace(validation_set, division=name)
+
+
 def check_division(
     train_set: ImageSet, validation_set: ImageSet, normalization: Mapping[str, Any]
 ) -> None:
@@ -148,18 +163,20 @@ def check_division(
     Args:
         train_set: the images to train on.
         validation_set: those to choose by.
-        normalization: as the ingestion stores it. One without digests (`train_images`,
-            `validation_images`), of one's own making, is not compared.
+        normalization: as the ingestion stores it; without `division`, it is not compared.
 
     Raises:
         UserError: the ingestion that made one of the three did not make the others.
     """
-    for name, images in (("train", train_set), ("validation", validation_set)):
-        if normalization.get(f"{name}_images") not in (None, images.digest()):
+    for name, division in (
+        ("validation_set", validation_set.division),
+        ("normalization", normalization.get("division", train_set.division)),
+    ):
+        if division != train_set.division:
             raise UserError(
-                f"{name}_set and normalization are of different ingestions, as after one that was "
-                f"stopped or runs just now: run `kedro run --pipelines=ingestion` with the "
-                f"parameters you want, then this again"
+                f"train_set and {name} are of different ingestions, as after one that was stopped "
+                f"or runs just now: run `kedro run --pipelines=ingestion` with the parameters you "
+                f"want, then this again"
             )
 
 

@@ -21,12 +21,13 @@ def split_images(
     Raises:
         UserError: training and test images are of other classes or sizes, or a class is too small.
     """
-    from cifar100_transfer.data import stratified_split, stratified_subset
+    from cifar100_transfer.data import of_one_division, stratified_split, stratified_subset
 
     official_train, test_set = raw_images
     _check_alike(official_train, test_set)
     train_set, validation_set = stratified_split(official_train, split.validation_share, split.seed)
     train_set = stratified_subset(train_set, split.train_images, split.seed)
+    train_set, validation_set = of_one_division(train_set, validation_set)
     _warn_of_copies("validation", validation_set, "training", train_set)
     _warn_of_copies("test", test_set, "training", train_set)
     _warn_of_copies("test", test_set, "validation", validation_set)
@@ -64,18 +65,14 @@ def _warn_of_copies(name: str, images: ImageSet, source: str, originals: ImageSe
         )
 
 
-def compute_normalization(train_set: ImageSet, validation_set: ImageSet) -> dict[str, Any]:
+def compute_normalization(train_set: ImageSet) -> dict[str, Any]:
     """Compute mean and standard deviation of every channel over the training images alone.
 
-    Beside them stands which two sets belong together: a training compares it with what it is given.
+    Beside them stands of which division of the images they are.
     """
     from cifar100_transfer.data import channel_statistics
 
-    return {
-        **asdict(channel_statistics(train_set.images)),
-        "train_images": train_set.digest(),
-        "validation_images": validation_set.digest(),
-    }
+    return {**asdict(channel_statistics(train_set.images)), "division": train_set.division}
 
 
 def count_classes(train_set: ImageSet, validation_set: ImageSet, test_set: ImageSet) -> DataFrame:

@@ -23,7 +23,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 compute_normalization,
-                inputs=["train_set", "validation_set"],
+                inputs="train_set",
                 outputs="normalization",
                 name="compute_normalization",
             ),
