@@ -72,7 +72,7 @@ def run(name: str, arguments: list[str]) -> None:
 
 
 def _manifests() -> set[Path]:
-    return set((ROOT / "data").glob("**/08_reporting/runs/*.json"))
+    return set((ROOT / "data").glob("**/08_reporting/runs/[!.]*.json"))
 
 
 def _run_of(process: int, manifests: Collection[Path]) -> str:

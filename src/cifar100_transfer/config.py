@@ -228,19 +228,19 @@ class AugmentationConfig(Settings):
         4, ge=0, le=64, description="Zero pixels around an image before a random crop; 0: no crop."
     )
     corruption_share: float = Field(
-        0.0, ge=0, le=1, description="Share of images with one of `corruptions`, at any severity."
+        0.0, ge=0, le=1, description="Share of images that are taken from corrupted copies."
     )
     corruptions: tuple[Corruption, ...] = Field(
         ("gaussian_blur", "jpeg_compression", "contrast", "pixelate"),
         min_length=1,
-        description="Some of the nineteen corruptions.",
+        description="Those of the nineteen corruptions that copies are made with.",
     )
     corruption_copies: int = Field(
-        0,
-        ge=0,
+        4,
+        ge=1,
         le=64,
-        description="Corrupted copies of every image, made once, of which `corruption_share` takes "
-        "one; they lie on the device. 0: corrupted anew in every epoch.",
+        description="Copies of every image under one of `corruptions` at any severity, made once "
+        "where `corruption_share` is not 0; they lie on the device.",
     )
     policy: Literal["none", "rand_augment", "trivial_augment", "augmix"] = Field(
         "none", description="Random operations, drawn for every image by itself."

@@ -27,9 +27,7 @@ from cifar100_transfer.training.augmentation import (
     ERASED_ASPECT,
     MixingDraws,
     add_noise,
-    corrupt_some,
     corrupted_copies,
-    draw_corruptions,
     draw_erased,
     draw_mixing,
     draw_sigmas,
@@ -42,11 +40,9 @@ from cifar100_transfer.training.batches import ResidentBatches
 CPU = torch.device("cpu")
 SIZE = 8
 WHOLE = slice(None)
-WHOLE_OF_64 = slice(0, 64)
 
 # One option, or the fewest that go together, for everything beyond crop and flip.
 KINDS: dict[str, dict[str, Any]] = {
-    "corruption": {"corruption_share": 0.5, "corruptions": ("contrast", "pixelate")},
     "copies": {
         "corruption_share": 0.5,
         "corruptions": ("contrast", "pixelate"),
@@ -350,23 +346,6 @@ def test_an_empty_mixture_is_no_error() -> None:
     assert targets.tolist() == [[1.0, 0.0]]
 
 
-def test_the_drawn_images_are_corrupted_and_no_others() -> None:
-    draws = draw_corruptions(np.random.default_rng(0), 64, 0.5, ("contrast", "jpeg_compression"))
-    images = images_of(64, size=16).images
-    corrupted = corrupt_some(images, draws, WHOLE_OF_64)
-    changed = (corrupted != images).flatten(1).any(1)
-    assert changed.tolist() == (draws.kinds >= 0).tolist()
-    assert 16 < int(changed.sum()) < 48
-    for position in changed.nonzero().flatten().tolist():
-        alone = corrupt(
-            images[position : position + 1],
-            draws.names[draws.kinds[position]],
-            int(draws.severities[position]),
-            seed=0,
-        )
-        assert torch.equal(corrupted[position], alone[0])
-
-
 def test_an_unknown_corruption_is_refused_by_name() -> None:
     with pytest.raises(ValidationError, match=r"(?s)corruptions\.1.*'gaussian_noise'.*'smoke'"):
         AugmentationConfig.model_validate({"corruptions": ["fog", "smoke"]})
@@ -444,19 +423,6 @@ def grey(count: int = 40, size: int = 8) -> ImageSet:
     """Images of one colour, so that whatever differs was drawn."""
     pixels = torch.full((count, 3, size, size), 128, dtype=torch.uint8)
     return ImageSet(pixels, torch.arange(count) % 5, ("a", "b", "c", "d", "e"))
-
-
-def test_a_corruption_is_drawn_anew_in_every_batch_and_epoch() -> None:
-    config = AugmentationConfig(corruption_share=1.0, corruptions=("gaussian_noise",))
-    config = config.model_copy(update={"flip": False, "crop_padding": 0})
-    batches = ResidentBatches(grey(), config, 8, CPU)
-    seen = [
-        image.numpy().tobytes()
-        for epoch in (1, 2)
-        for images, _ in batches.epoch(1, epoch)
-        for image in images
-    ]
-    assert len(set(seen)) == len(seen) == 80
 
 
 @pytest.mark.parametrize("kind", [{"noise_share": 1.0}, {"erasing_share": 1.0}])

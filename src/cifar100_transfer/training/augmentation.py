@@ -65,11 +65,6 @@ class EpochAugmentation:
         self._classes = classes
         self._mean_color = mean_color.view(1, 3, 1, 1)
         device = mean_color.device
-        self._corrupts = bool(config.corruption_share and not config.corruption_copies)
-        if self._corrupts:
-            self._corruptions = draw_corruptions(
-                generator("corruption"), count, config.corruption_share, config.corruptions
-            )
         magnitude = config.policy_magnitude
         if config.policy == "augmix":
             kinds = ("policy", "second view") if config.augmix_jsd else ("policy",)
@@ -102,12 +97,10 @@ class EpochAugmentation:
 
         Returns:
             Images [B, 3, H, W], uint8 or float32 in [0, 1]; with `augmix_jsd` float32
-            [3, B, 3, H, W]: unchanged, and two views. Targets int64 [B] or, where images may be
+            [3, B, 3, H, W]: as they came, and two views. Targets int64 [B] or, where images may be
             mixed, float32 [B, classes] of which every row sums to one.
         """
         config = self._config
-        if self._corrupts:
-            images = corrupt_some(images, self._corruptions, part)
         if config.augmix_jsd:
             unit = to_unit(images)
             views = [self._disturb(augmix(unit, draws, part), part) for draws in self._mixtures]
@@ -149,7 +142,7 @@ class CorruptionDraws:
 
     Attributes:
         names: the corruptions there are.
-        kinds: int64 [N], index into `names`; -1 where nothing is done.
+        kinds: int64 [N], index into `names`.
         severities: int64 [N], 1 to 5.
         seed: of what is random within the corruptions.
     """
@@ -161,51 +154,30 @@ class CorruptionDraws:
 
 
 def draw_corruptions(
-    generator: np.random.Generator, count: int, share: float, names: tuple[str, ...]
+    generator: np.random.Generator, count: int, names: tuple[str, ...]
 ) -> CorruptionDraws:
-    """Draw which images are corrupted, by what, and how severely, all with equal probability.
+    """Draw by what every image is corrupted, and how severely, all with equal probability.
 
     Args:
         generator: gives all randomness.
         count: number of images.
-        share: part of the images that is corrupted.
         names: some of the nineteen corruptions.
     """
-    chosen = generator.random(count) < share
+    generator.random(count)  # was drawn when the results that are stored were made
     return CorruptionDraws(
         names,
-        np.where(chosen, generator.integers(len(names), size=count), -1),
+        generator.integers(len(names), size=count),
         generator.integers(1, len(SEVERITIES) + 1, size=count),
         int(generator.integers(1 << 31)),
     )
 
 
-def corrupt_some(images: Tensor, draws: CorruptionDraws, part: slice) -> Tensor:
-    """Corrupt the images of a batch that were drawn for it.
-
-    Args:
-        images: uint8 [B, 3, H, W].
-        draws: of all images of the epoch.
-        part: which of the draws belong to these images.
-
-    Returns:
-        New uint8 [B, 3, H, W].
-    """
-    corrupted = images.clone()
-    _corrupt_in_place(corrupted, draws, part)
-    return corrupted
-
-
-def _corrupt_in_place(images: Tensor, draws: CorruptionDraws, part: slice) -> None:
-    kinds, severities = draws.kinds[part], draws.severities[part]
-    for kind, severity in sorted(set(zip(kinds.tolist(), severities.tolist(), strict=True))):
-        if kind >= 0:
-            alike = np.flatnonzero((kinds == kind) & (severities == severity))
-            where = torch.from_numpy(alike).to(images.device)
-            # The first index makes every batch draw anew.
-            images[where] = corrupt(
-                images[where], draws.names[kind], severity, draws.seed, first_index=part.start
-            )
+def _corrupt_in_place(images: Tensor, draws: CorruptionDraws) -> None:
+    pairs = zip(draws.kinds.tolist(), draws.severities.tolist(), strict=True)
+    for kind, severity in sorted(set(pairs)):
+        alike = np.flatnonzero((draws.kinds == kind) & (draws.severities == severity))
+        where = torch.from_numpy(alike)
+        images[where] = corrupt(images[where], draws.names[kind], severity, draws.seed)
 
 
 def corrupted_copies(images: Tensor, config: AugmentationConfig, seed: int) -> Tensor:
@@ -227,9 +199,10 @@ def corrupted_copies(images: Tensor, config: AugmentationConfig, seed: int) -> T
     def fill(number: int) -> None:
         # Epoch 0 stands for the time before training.
         generator = np.random.default_rng((seed, 0, _KINDS.index("corruption"), number))
-        draws = draw_corruptions(generator, len(images), 1.0, config.corruptions)
         copies[number] = originals
-        _corrupt_in_place(copies[number], draws, slice(0, len(images)))
+        _corrupt_in_place(
+            copies[number], draw_corruptions(generator, len(images), config.corruptions)
+        )
 
     # Threads do: random numbers and tensors are made without Python's lock.
     with ThreadPoolExecutor(min(len(copies), os.cpu_count() or 1)) as pool:

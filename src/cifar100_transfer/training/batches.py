@@ -152,7 +152,7 @@ class ResidentBatches:
     def prepare(self, seed: int) -> None:
         """Make what all epochs of a seed share; the first of them does if this was not called."""
         config = self._augmentation
-        if config.corruption_copies and config.corruption_share and seed not in self._copies:
+        if config.corruption_share and seed not in self._copies:
             # Those of one seed at a time: a training has only one.
             copies = corrupted_copies(self._images, config, seed)
             self._copies = {seed: copies.to(self._device)}
