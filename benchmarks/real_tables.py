@@ -114,7 +114,7 @@ def headlines() -> str:
     lines = [
         "| model | report | best public | ours: test | corrupted | adapted | training |",
         "| --- | --- | --- | --- | --- | --- | --- |",
-        *(_line(_headline(row, records)) for row, records in rows),
+        *(_line(line) for row, records in rows for line in _headlines_of(row, records)),
         *(
             _line(_headline_on_gpu(champion, CHAMPION_PUBLIC, row))
             for row in _champion_rows(champion)
@@ -129,13 +129,17 @@ def headlines() -> str:
     return "\n".join([*lines, "", *(f"- {title}: `{command}`" for title, command in commands)])
 
 
-def _headline(row: Row, records: list[dict[str, Any]]) -> list[str]:
-    accuracy, _, corrupted, adapted, _ = _accuracies(row, records)
+def _headlines_of(row: Row, records: list[dict[str, Any]]) -> list[list[str]]:
+    accuracy, _, corrupted, adapted, views = _accuracies(row, records)
     cost = DASH
     if records:
         run = timed(records)
         cost = f"{_minutes(run)} on {cores_of(run)}"
-    return [row.short, *_known(row), accuracy, corrupted, adapted, cost]
+    lines = [[row.short, *_known(row), accuracy, corrupted, adapted, cost]]
+    if views != DASH:
+        title = f"{row.short}, mean over six views"
+        lines.append([title, *_known(row), DASH, views, DASH, cost])
+    return lines
 
 
 def _headline_on_gpu(record: dict[str, Any], public: str, row: list[str]) -> list[str]:
