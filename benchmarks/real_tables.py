@@ -286,16 +286,31 @@ def _accuracies(row: Row, records: list[dict[str, Any]]) -> list[str]:
     if not records:
         return ["not measured", DASH, DASH, DASH, DASH]
     metrics = [record["models"][row.model]["metrics"] for record in records]
-    methods = [
-        record["models"][row.model]["robustness"]["methods"]
+    judged = [
+        record["models"][row.model]["robustness"]
         for kind in JUDGED
         for record in records_of(f"{row.name}_{kind}")
     ]
+    methods = [_comparable(one, judged[0]) for one in judged]
     return [
         f"**{_test_accuracy(metrics)}**",
         spread([100 * values["test_top5_accuracy"] for values in metrics], 1),
         *(_corrupted(methods, method, len(records)) for method in ("plain", "batch_norm", "tta")),
     ]
+
+
+def _comparable(robustness: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+    """Return a seed's methods, without adapted ones of other mixing weights than the first's."""
+
+    def weights(adaptation: dict[str, Any]) -> Any:
+        return sorted(adaptation["candidates"]) or adaptation["source_weight"]
+
+    alike = weights(robustness["adaptation"]) == weights(first["adaptation"])
+    return {
+        name: method
+        for name, method in robustness["methods"].items()
+        if alike or not method["transductive"]
+    }
 
 
 def _minutes(record: dict[str, Any]) -> str:

@@ -58,26 +58,30 @@ def test_a_row_shows_means_over_its_seeds_and_says_where_there_were_fewer(
         }
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
 
-    def store_judged(name: str, **accuracies: float) -> None:
+    def store_judged(name: str, weight: float | None = None, **accuracies: float) -> None:
         methods = {
-            method: {"test": {"mean_corruption_accuracy": accuracy}}
+            method: {
+                "test": {"mean_corruption_accuracy": accuracy},
+                "transductive": method == "batch_norm",
+            }
             for method, accuracy in accuracies.items()
         }
-        store(name, {"robustness": {"methods": methods}})
+        adaptation = {"source_weight": weight, "candidates": {}}
+        store(name, {"robustness": {"methods": methods, "adaptation": adaptation}})
 
     for name, top5, threads in (("net", 0.7, 1), ("net_seed1", 0.8, 2), ("net_seed2", 0.9, 2)):
         metrics = {"test_accuracy": 0.4, "test_top5_accuracy": top5}
         training = {"epochs": 2, "images_per_second": 10.0 * threads}
         store(name, {"metrics": metrics, "training": training}, threads)
-    store_judged("net_robustness", plain=0.3)
-    store_judged("net_robustness_seed1", plain=0.4)
+    store_judged("net_robustness", 0.75, plain=0.3, batch_norm=0.45)
+    store_judged("net_robustness_seed1", 0.25, plain=0.4, batch_norm=0.2)  # of another weight
     store_judged("net_views_seed1", tta=0.5)
     tables = importlib.import_module("real_tables")
     monkeypatch.setattr(tables, "RUNS", tmp_path)
     row, dash = tables.Row("Net", "net", "net"), tables.DASH
     assert tables._line(tables._real_row(row, tables.records_of("net"))) == (
         f"| Net | {dash} | {dash} | **40.00 ± 0.00 (3 seeds)** | 80.0 ± 10.0 "
-        f"| 35.0 ± 7.1 (2 seeds) | {dash} | 50.0 (1 seed) "
+        "| 35.0 ± 7.1 (2 seeds) | 45.0 (1 seed) | 50.0 (1 seed) "
         "| 2 epochs, 20 images/s | 0.5 min, 1.0 GB |"
     )
 
