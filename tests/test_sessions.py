@@ -3,12 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
-from kedro.framework.project import configure_project
-from kedro.framework.session import KedroSession
+import pytest
 
-from cifar100_transfer.sessions import SessionStore
-from tests.conftest import ROOT
+from cifar100_transfer import sessions
+from tests.pipelines.conftest import Run, project, run  # noqa: F401
 
 # As `KedroSession.create` does, without what that asks git.
 STARTS = """
@@ -46,8 +46,12 @@ def test_sessions_that_start_at_once_have_versions_of_their_own() -> None:
     assert len({*versions[0], *versions[1]}) == 600
 
 
-def test_a_session_takes_the_version_of_its_store() -> None:
-    configure_project("cifar100_transfer")
-    session = KedroSession.create(project_path=ROOT)
-    assert isinstance(session._store, SessionStore)
-    assert session._store["session_id"] == session.store["session_id"]
+def test_a_run_stores_under_the_version_of_its_session(
+    project: Path,  # noqa: F811
+    run: Run,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "_own_version", lambda: "2020-01-01T00.00.00.000Z")
+    run("ingestion", to_outputs=["class_counts"])
+    (stored,) = (project / "data").rglob("class_counts.csv/*/class_counts.csv")
+    assert stored.parent.name == "2020-01-01T00.00.00.000Z"

@@ -243,6 +243,25 @@ def test_a_folder_that_cannot_be_used_is_refused_before_the_run_or_costs_the_epo
 
 
 @NEEDS_TENSORBOARD
+def test_a_disk_that_fills_up_costs_the_epochs_alone(
+    tmp_path: Path, board: TensorBoardHooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    catalog = DataCatalog({"parameters": MemoryDataset({"tensorboard": "curves"})})
+    board.before_pipeline_run({"project_path": str(tmp_path), "run_id": "now"}, catalog)
+    board.before_node_run(Node(len, "a.in", "a.out", namespace="a"))
+    track = epoch_listener()
+    assert track is not None
+    for method in ("flush", "close"):
+        monkeypatch.setattr(f"torch.utils.tensorboard.SummaryWriter.{method}", refuse)
+    track(EpochRecord(1, 4.5, 0.1, 4.0, 0.25, 0.01, 2.0, 500.0))
+    assert epoch_listener() is None
+    board.after_pipeline_run()
+
+
+@NEEDS_TENSORBOARD
 def test_a_run_writes_its_epochs_for_tensorboard(project: Path, run: Run) -> None:  # noqa: F811
     nodes = ["split_images", "compute_normalization", "simple_cnn.train_classifier"]
     run("simple_cnn", node_names=nodes, parameters={"tensorboard": "curves"})

@@ -17,16 +17,15 @@ class SessionStore(BaseSessionStore):
 
     Args:
         path: a folder; nothing is kept there.
-        session_id: the version that Kedro has chosen.
+        session_id: the version that Kedro has chosen; it is not taken.
     """
 
     def __init__(self, path: str, session_id: str) -> None:
-        super().__init__(path, session_id)
-        self._version = _own_version()
+        super().__init__(path, _own_version())
 
     def __setitem__(self, key: str, value: Any) -> None:
         """Keep what Kedro tells of the session, but for the version."""
-        super().__setitem__(key, self._version if key == "session_id" else value)
+        super().__setitem__(key, self._session_id if key == "session_id" else value)
 
 
 def _own_version() -> str:

@@ -112,6 +112,7 @@ class TensorBoardHooks(_TrackingHooks):
             self._writers[model].flush()
         except OSError as error:
             _trackers.pop("tensorboard", None)
+            self._writers = {}  # closing them would write again
             logger.warning("TensorBoard gets no more epochs of this run: %s", error)
 
     @hook_impl

@@ -166,32 +166,29 @@ def test_an_ingestion_that_was_stopped_leaves_no_mixed_sets_to_train_on(
     run("simple_cnn", to_outputs=to_outputs)
 
 
-def test_a_run_goes_on_with_its_own_results_while_another_stores_newer_ones(tmp_path: Path) -> None:
-    def dataset(version: str) -> JSONDataset:
-        path = tmp_path / "numbers.json"
-        return JSONDataset(filepath=str(path), version=Version(None, version))
+def numbers(folder: Path, version: str) -> JSONDataset:
+    """Return the dataset as a run of that version has it."""
+    return JSONDataset(filepath=str(folder / "numbers.json"), version=Version(None, version))
 
-    first, second = dataset("2024-01-01"), dataset("2024-01-02")
+
+def test_a_run_goes_on_with_its_own_results_while_another_stores_newer_ones(tmp_path: Path) -> None:
+    first, second = numbers(tmp_path, "2024-01-01"), numbers(tmp_path, "2024-01-02")
     second.save({"run": 2})
     with pytest.warns(UserWarning, match="did not match"):
         first.save({"run": 1})
     assert (first.load(), second.load()) == ({"run": 1}, {"run": 2})
-    assert dataset("2024-01-03").load() == {"run": 2}
+    assert numbers(tmp_path, "2024-01-03").load() == {"run": 2}
 
 
 def test_processes_of_one_run_share_its_version_though_another_is_newer(tmp_path: Path) -> None:
-    def dataset(version: str) -> JSONDataset:
-        path = tmp_path / "numbers.json"
-        return JSONDataset(filepath=str(path), version=Version(None, version))
-
-    dataset("2024-01-01").save({"run": 1})
-    dataset("2024-01-02").save({"run": 2})
+    numbers(tmp_path, "2024-01-01").save({"run": 1})
+    numbers(tmp_path, "2024-01-02").save({"run": 2})
     # As in a process of its own, where nothing was saved.
-    of_first = dataset("2024-01-01")
+    of_first = numbers(tmp_path, "2024-01-01")
     assert of_first.load() == {"run": 1}
     assert of_first.has_version("2024-01-01")
     assert not of_first.has_version("2024-01-03")
-    assert dataset("2024-01-03").load() == {"run": 2}
+    assert numbers(tmp_path, "2024-01-03").load() == {"run": 2}
 
 
 def test_a_file_that_another_run_replaced_is_taken_only_if_it_is_the_same(tmp_path: Path) -> None:

@@ -337,3 +337,14 @@ def test_a_run_that_trains_nothing_leaves_the_resume_point_of_another(
     kept.write_text("of a training that was killed")
     run("simple_cnn", to_outputs=["simple_cnn.metrics"], only_missing_outputs=True)
     assert kept.exists()
+
+
+def test_what_a_run_would_pass_over_is_refused_before_its_first_node(
+    project: Path, run: Run
+) -> None:
+    with pytest.raises(UserError, match="give --namespaces=simple_cnn"):
+        run("submission", parameters={"model": "simple_cnn"})
+    (project / "conf" / "sample" / "parameters_tracking.yml").write_text("tensorboard: true")
+    with pytest.raises(UserError, match=r"parameters_tracking\.yml: tensorboard=True: give a text"):
+        run("ingestion")
+    assert not list((project / "data").rglob("*.safetensors"))

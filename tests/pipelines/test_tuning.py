@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -26,6 +26,7 @@ from cifar100_transfer.errors import UserError
 from cifar100_transfer.parameter_checks import Origin, check_names, check_values
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 from cifar100_transfer.pipelines.tuning.nodes import (
+    _data,
     ablate_recipe,
     screen_architectures,
     search_recipe,
@@ -197,3 +198,9 @@ def test_every_environment_is_valid_and_every_space_fits_its_recipe(env: str) ->
         )
         check_search(SearchConfig.model_validate(block["search"]), recipe)
         check_ablation(AblationConfig.model_validate(block["ablation"]), recipe)
+
+
+def test_a_study_refuses_sets_that_were_not_made_together(image_set: ImageSet) -> None:
+    other = replace(image_set, division="another")
+    with pytest.raises(UserError, match="train_set and validation_set are of different ingestions"):
+        _data(image_set, other, {}, ComputeConfig(device="cpu"))

@@ -236,6 +236,12 @@ def test_settings_that_were_drawn_again_were_not_tried_with_more_seeds() -> None
     assert choose_best([*seeded, seeded[0]]) == ({"x": "a"}, [0.2])
 
 
+def two_batch_sizes(trials: int) -> SearchConfig:
+    """So few settings that TPE draws them again and again."""
+    space = [{"parameter": "training.batch_size", "values": [8, 16]}]
+    return SearchConfig.model_validate({"sampler": "tpe", "trials": trials, "space": space})
+
+
 def test_settings_that_are_drawn_again_are_not_trained_again(
     data: TrialData, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,14 +253,7 @@ def test_settings_that_are_drawn_again_are_not_trained_again(
         return train(images, recipe, **options)
 
     monkeypatch.setattr(TrialData, "train", count)
-    search = SearchConfig.model_validate(
-        {
-            "sampler": "tpe",
-            "trials": 6,
-            "space": [{"parameter": "training.batch_size", "values": [8, 16]}],
-        }
-    )
-    table = run_search("m", RECIPE, search, data, url).trials
+    table = run_search("m", RECIPE, two_batch_sizes(trials=6), data, url).trials
     assert sorted(trained) == [8, 16]
     assert table["state"].tolist() == ["complete"] * 6
     repeated = table[table["repeats"].notna()]
@@ -279,14 +278,7 @@ def test_settings_that_failed_are_not_trained_again_when_they_are_drawn_again(
         return train(images, recipe, **options)
 
     monkeypatch.setattr(TrialData, "train", fail_with_large_batches)
-    search = SearchConfig.model_validate(
-        {
-            "sampler": "tpe",
-            "trials": 8,
-            "space": [{"parameter": "training.batch_size", "values": [8, 16]}],
-        }
-    )
-    table = run_search("m", RECIPE, search, data, url).trials
+    table = run_search("m", RECIPE, two_batch_sizes(trials=8), data, url).trials
     assert sorted(trained) == [8, 16]
     failed = table[table["state"] == "failed"]
     assert len(failed) > 1

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from cifar100_transfer.errors import UserError
@@ -408,6 +409,21 @@ def test_a_trial_that_another_process_took_over_does_not_end_this_one(
     table = trials_table(run_trials(url, plan, objective), plan)
     assert Counter(table["state"]) == {"complete": 6, "killed": 1}
     assert "took this one for gone" in caplog.text
+
+
+def test_settings_that_were_given_up_are_not_tried_again(tmp_path: Path) -> None:
+    tried: list[int] = []
+
+    def objective(trial: optuna.Trial) -> Outcome:
+        tried.append(trial.params["x"])
+        trial.report(0.25, 1)
+        return Outcome(0.25, {"seconds": 1.0}, pruned=trial.params["x"] == 1)
+
+    distributions = {"x": CategoricalDistribution([0, 1])}
+    plan = Plan("drawn", distributions, trials=12, sampler=optuna.samplers.RandomSampler)
+    table = trials_table(run_trials(f"sqlite:///{tmp_path}/studies.db", plan, objective), plan)
+    assert sorted(tried) == [0, 1]
+    assert set(zip(table["x"], table["state"], strict=True)) == {(0, "complete"), (1, "pruned")}
 
 
 def test_a_full_disk_during_a_trial_is_one_line(tmp_path: Path, plan: Plan) -> None:

@@ -107,10 +107,10 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
 
     def _saved_by_a_process(self) -> Path | None:
         """Return what another process of this run has stored, as with Kedro's ParallelRunner."""
-        if self._version is None or not self._version.save:
+        version = self._version.save if self._version else None
+        if not version or not self.has_version(version):
             return None
-        path = Path(self._get_versioned_path(self._version.save))
-        return path if path.is_file() else None
+        return Path(self._get_versioned_path(version))
 
     def _exists(self) -> bool:
         try:

@@ -75,10 +75,10 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
         for run in runs:
             metrics = _numbers(folder / "metrics.json" / run / "metrics.json")
             trained = _training(folder, metrics.get("classifier"), run)
-            history = _newest(folder / "history.csv", trained or "")
+            history = _newest(folder / "history.csv", trained[0]) if trained else None
             if not trained or not history:
                 continue
-            summary = _numbers(folder / _SUMMARY / trained / _SUMMARY)
+            summary = trained[1]
             predictions = _newest(self._predictions / folder.name / _PREDICTIONS, run)
             names = {path.name for path in folder.glob("*.png")}
             pictures = {name: _newest(folder / name, run) for name in sorted(names)}
@@ -124,8 +124,10 @@ def _of_run(path: Path, run: str | None) -> Path | None:
     return file if run and file.is_file() else None
 
 
-def _training(folder: Path, classifier: str | None, until: str) -> str | None:
-    """Return the newest run, at most `until`, that trained a classifier; None if there is none.
+def _training(
+    folder: Path, classifier: str | None, until: str
+) -> tuple[str, dict[str, Any]] | None:
+    """Return the newest run, at most `until`, that trained a classifier, and its summary.
 
     Args:
         folder: of the model's reports.
@@ -133,12 +135,10 @@ def _training(folder: Path, classifier: str | None, until: str) -> str | None:
         until: the run that judged the classifier.
     """
     versions = {path.parent.name: path for path in folder.glob(f"{_SUMMARY}/*/{_SUMMARY}")}
-    for version in sorted(versions, reverse=True):
-        if version <= until and classifier in (
-            None,
-            _numbers(versions[version]).get("classifier"),
-        ):
-            return version
+    for version in sorted((one for one in versions if one <= until), reverse=True):
+        summary = _numbers(versions[version])
+        if classifier in (None, summary.get("classifier")):
+            return version, summary
     return None
 
 

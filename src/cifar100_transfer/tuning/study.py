@@ -325,6 +325,7 @@ def _run(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Object
             "it came to here is dropped",
             trial.number,
         )
+    _return_memory()
 
 
 def _run_held(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Objective) -> None:
@@ -350,7 +351,6 @@ def _run_held(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: O
         # What the error's traceback held, which can be had only after its clause; always, it would
         # cost more than a small trial.
         gc.collect()
-    _return_memory()
 
 
 def _known_outcome(study: optuna.Study, trial: optuna.Trial) -> Outcome | None:
