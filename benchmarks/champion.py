@@ -418,7 +418,8 @@ def run(job: Job, seeds: list[int], command: str) -> None:
     print(table(record))
     if job.part == "test" and not job.quick:
         stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        _write(RESULTS, stored | {f"{record['track']}, {len(seeds)} seeds": record})
+        name = f"{record['track']}, {job.model.architecture}, {len(seeds)} seeds"
+        _write(RESULTS, stored | {name: record})
     print("Done.")
 
 

@@ -1,6 +1,8 @@
 """The tables of results on the real data, for README.md and docs/results.md."""
 
 import json
+import re
+import shlex
 import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -185,7 +187,7 @@ def real_table() -> str:
 def gpu_table() -> str:
     """Return the table of what ran on a GPU, with its commands."""
     champions, race = _champions(), read_stored(RESULTS / "time_to_75.json")
-    machine, images = champions[0]["machine"], champions[0]["images"]
+    machine = champions[0]["machine"]
     return "\n".join(
         [
             "| model | clean | corrupted | adapted | training |",
@@ -194,8 +196,8 @@ def gpu_table() -> str:
             *(_line(row) for row in _race_rows(race)),
             "",
             f"On one {machine['gpu']}, torch {machine['torch']}, in percent, mean ± standard "
-            f"deviation over several seeds. *Clean*: all {images['clean']:,} test images; "
-            f"*corrupted* and *adapted*: as above, of {images['distorted']:,} test images, after "
+            "deviation over several seeds. *Clean*: all test images; *corrupted* and *adapted*: as "
+            f"above, of {_numbers_of_images(champions)} test images, after "
             "training on other images under the same nineteen corruptions (track `open`). "
             "Commands:",
             "",
@@ -208,7 +210,17 @@ def gpu_table() -> str:
 def _champions() -> list[dict[str, Any]]:
     """Return the champion's trainings of the track `open`, oldest first."""
     stored = read_stored(RESULTS / "champion.json").values()
-    return [record for record in stored if record["track"] == "open"]
+    return sorted((r for r in stored if r["track"] == "open"), key=lambda record: record["date"])
+
+
+def _numbers_of_images(champions: list[dict[str, Any]]) -> str:
+    """Return on how many distorted images each network was judged: `1,000 (a) and 4,000 (b)`."""
+    networks: dict[int, list[str]] = {}
+    for record in champions:
+        name = f"`{record['recipe']['model']['architecture']}`"
+        known = networks.setdefault(record["images"]["distorted"], [])
+        known += [] if name in known else [name]
+    return " and ".join(f"{count:,} ({', '.join(names)})" for count, names in networks.items())
 
 
 def _champion_rows(record: dict[str, Any]) -> list[list[str]]:
@@ -216,7 +228,8 @@ def _champion_rows(record: dict[str, Any]) -> list[list[str]]:
     seeds, mean = len(seconds), statistics.mean(seconds)
     each = "" if seeds == 1 else " per seed"
     cost = f"{mean:.0f} s{each} for {record['recipe']['training']['epochs']} epochs"
-    title = f"`champion` ({seeds} seed{'s' if seeds > 1 else ''})"
+    architecture = record["recipe"]["model"]["architecture"]
+    title = f"`champion` (`{architecture}`, {seeds} seed{'s' if seeds > 1 else ''})"
     judged = [(title, record["members"], cost)]
     if record["ensemble"]:
         spent = f"{seeds} of them, {sum(seconds) / 60:.1f} min"
@@ -240,11 +253,19 @@ def _champion_command(record: dict[str, Any]) -> str:
     model, training = read_recipe("base", [])
     now = dict(leaves({"model": model.model_dump(), "training": training.model_dump(mode="json")}))
     changed = [
-        f"{name}={value}"
+        shlex.quote(f"{name}={value if isinstance(value, str) else json.dumps(value)}")
         for name, value in leaves(record["recipe"])
         if name != "training.seed" and now[name] != value
     ]
-    return " ".join([record["command"], *(["--set", *changed] if changed else [])])
+    return " ".join(
+        [_without_changes(record["command"]), *(["--set", *changed] if changed else [])]
+    )
+
+
+def _without_changes(command: str) -> str:
+    """Return a command without `--set` and its values: those that the recipe of today has."""
+    options = re.split(r" (?=--)", command)
+    return " ".join(option for option in options if not option.startswith("--set "))
 
 
 def _race_rows(record: dict[str, Any]) -> list[list[str]]:

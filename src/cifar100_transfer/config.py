@@ -99,8 +99,8 @@ class ModelConfig(Settings):
     """The network."""
 
     architecture: str = Field(
-        description="`simple_cnn`, `express`, `express_small`, a wide residual network such as "
-        "`wrn_28_8`, or any convolutional network of torchvision."
+        description="`simple_cnn`, `express`, `express_small`, `express_large`, a wide residual "
+        "network such as `wrn_28_8`, or any convolutional network of torchvision."
     )
     pretrained: bool = Field(
         False,

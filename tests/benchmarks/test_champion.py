@@ -66,7 +66,7 @@ def few_sets(champion: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("env", "track"), [("base", "open"), ("held_out", "held_out")])
 def test_each_track_has_a_recipe(champion: ModuleType, env: str, track: str) -> None:
     model, training = champion.read_recipe(env, ["training.optimizer.learning_rate=0.25"])
-    assert model.architecture.startswith("wrn_")
+    assert model.architecture == "express_large"
     assert training.augmentation.track == track
     assert training.optimizer.learning_rate == 0.25
     assert training.optimizer.name == "sgd", "its neighbours stay"

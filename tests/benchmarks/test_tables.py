@@ -28,15 +28,32 @@ def test_the_tables_of_further_pages_are_those_of_the_stored_figures(page: str) 
 def test_the_command_of_an_older_recipe_names_what_has_changed() -> None:
     tables = importlib.import_module("real_tables")
     model, training = importlib.import_module("champion").read_recipe(
-        "base", ["training.epochs=3", "training.seed=7", "training.averaging.name=none"]
+        "base",
+        [
+            "training.epochs=3",
+            "training.seed=7",
+            "training.averaging.name=ema",
+            "training.progressive_sizes=[[0.5, 24]]",
+        ],
     )
     record = {
-        "command": "python benchmarks/champion.py run",
+        "command": "python benchmarks/champion.py run --set training.epochs=3 model.x=1 --seeds 0",
         "recipe": {"model": model.model_dump(), "training": training.model_dump(mode="json")},
     }
     assert tables._champion_command(record) == (
-        "python benchmarks/champion.py run --set training.epochs=3 training.averaging.name=none"
+        "python benchmarks/champion.py run --seeds 0 "
+        "--set training.epochs=3 training.averaging.name=ema "
+        "'training.progressive_sizes=[[0.5, 24]]'"
     )
+
+
+def test_numbers_of_images_name_the_networks_that_were_judged_on_them() -> None:
+    tables = importlib.import_module("real_tables")
+    records = [
+        {"recipe": {"model": {"architecture": name}}, "images": {"distorted": count}}
+        for name, count in (("a", 1000), ("a", 1000), ("b", 4000), ("c", 1000))
+    ]
+    assert tables._numbers_of_images(records) == "1,000 (`a`, `c`) and 4,000 (`b`)"
 
 
 def test_a_changed_figure_is_noticed() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from cifar100_transfer.models.express import LAYOUTS, ExpressCNN, WhiteningStem
+from cifar100_transfer.models.express import LAYOUTS, ExpressCNN, Layout, WhiteningStem
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -38,7 +38,19 @@ def test_a_stage_pools_before_it_normalises_and_adds_its_block(number: int) -> N
     pooled = F.max_pool2d(stage.entry(images), 2)
     # In training batch normalisation shows which values it has seen.
     maps = F.silu(F.batch_norm(pooled, None, None, training=True))
-    torch.testing.assert_close(stage(images), F.silu(maps + stage.block(maps)))
+    layers = list(stage.block)
+    torch.testing.assert_close(stage(images), F.silu(maps + nn.Sequential(*layers)(maps)))
+
+
+def test_a_stage_can_have_several_blocks_one_after_another() -> None:
+    narrow = Layout((8, 8, 8), (4, 4, 4), blocks=3)
+    stage = ExpressCNN(7, narrow).stages[2].eval()
+    images = torch.randn(2, 8, 9, 9)
+    maps = F.silu(stage.entry_norm(F.max_pool2d(stage.entry(images), 2)))
+    for block in (stage.block, *stage.further):
+        maps = F.silu(maps + nn.Sequential(*block)(maps))
+    assert len(stage.further) == 2
+    torch.testing.assert_close(stage(images), maps)
 
 
 @pytest.mark.parametrize("stage", range(3))

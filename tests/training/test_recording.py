@@ -44,8 +44,33 @@ class Stream:
         pass
 
 
+class Generator:
+    """Stands in for the generator of a GPU's random numbers, which counts those of a recording."""
+
+    def __init__(self) -> None:
+        self.recorded = False
+
+    def clone_state(self) -> "Generator":
+        clone = Generator()
+        clone.recorded = self.recorded
+        return clone
+
+    def graphsafe_set_state(self, other: "Generator") -> None:
+        self.recorded = other.recorded
+
+
 @pytest.fixture
-def recording(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
+def generator(monkeypatch: pytest.MonkeyPatch) -> Generator:
+    """Let the CPU have one of a GPU's generators."""
+    generator = Generator()
+    monkeypatch.setattr(
+        "cifar100_transfer.training.recording._generator_of", lambda device: generator
+    )
+    return generator
+
+
+@pytest.fixture
+def recording(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     """Let there be something like CUDA graphs on the CPU; returns the graphs that are open."""
     opened: list[Graph] = []
 
@@ -127,10 +152,14 @@ def test_another_kind_of_step_is_recorded_anew(
 
 
 def test_what_cannot_be_recorded_is_computed(
-    recording: list[Graph], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    recording: list[Graph],
+    generator: Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     @contextmanager
     def refuse(*_: object, **__: object) -> Iterator[None]:
+        generator.recorded = True  # dropout would be refused from now on
         yield
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
@@ -140,6 +169,7 @@ def test_what_cannot_be_recorded_is_computed(
     with caplog.at_level("INFO"):
         losses = [float(recorder(passes, *batch(value), "a")[0]) for value in (1.0, 2.0, 3.0)]
     assert losses == [2.0, 4.0, 6.0]
+    assert not generator.recorded
     assert caplog.messages == [
         "steps are not recorded as a CUDA graph: operation not permitted when stream is capturing"
     ]

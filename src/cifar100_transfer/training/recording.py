@@ -88,12 +88,17 @@ class StepRecorder:
             self._kind, self._recording = kind, None
             return self._beside(passes, images, targets)
         if self._recording is None:
+            generator = _generator_of(images.device)
+            before = generator.clone_state()
             try:
                 self._recording = self._record(passes, images, targets)
             except RuntimeError as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 logger.info("steps are not recorded as a CUDA graph: %s", reason)
                 self._possible = False
+                # Torch leaves it as if recording went on, and would refuse the next dropout (its
+                # issue 171263).
+                generator.graphsafe_set_state(before)
                 for parameter in self._parameters:
                     parameter.grad = None
                 return passes(images, targets)
@@ -124,3 +129,12 @@ class StepRecorder:
         for parameter, gradient in zip(self._parameters, recording.gradients, strict=True):
             parameter.grad = gradient
         return recording.results
+
+
+def _generator_of(device: torch.device) -> torch.Generator:
+    """Return what a CUDA GPU draws its random numbers from.
+
+    Args:
+        device: of a tensor that lies there, so with its number.
+    """
+    return torch.cuda.default_generators[device.index]
