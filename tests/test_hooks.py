@@ -25,6 +25,7 @@ VALUES: dict[str, Any] = {
     "compute": {"device": "cpu"},
     "split": {"validation_share": 0.2, "seed": 0},
     "robustness": {"images": 20},
+    "submission": {"method": "tta"},
     "comparison": {"all_runs": False},
     "screening": {"architectures": ["simple_cnn"]},
     **{

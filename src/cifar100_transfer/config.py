@@ -426,6 +426,8 @@ class ComparisonConfig(Settings):
 
 
 RobustnessMethod = Literal["plain", "batch_norm", "tta", "batch_norm_tta"]
+ADAPTING: tuple[RobustnessMethod, ...] = ("batch_norm", "batch_norm_tta")
+"""The transductive methods: they use statistics of the images that they classify."""
 
 
 class RobustnessConfig(Settings):
@@ -451,6 +453,30 @@ class RobustnessConfig(Settings):
         description="Candidates for the weight of the trained batch-norm statistics in the mixture "
         "with re-estimated ones; corrupted validation images choose.",
     )
+
+
+class SubmissionConfig(Settings):
+    """How the challenge's images are classified."""
+
+    method: RobustnessMethod = Field(
+        "plain",
+        description="`plain`; `tta`: mean over six shifted and mirrored views; `batch_norm`: "
+        "statistics re-estimated on each file's images of one severity; `batch_norm_tta`: both.",
+    )
+    source_weight: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="Weight of the trained batch-norm statistics in the mixture with re-estimated "
+        "ones, for `batch_norm` and `batch_norm_tta`: the one that `robustness` has chosen.",
+    )
+
+    @model_validator(mode="after")
+    def _has_weight(self) -> Self:
+        if self.method in ADAPTING and self.source_weight is None:
+            raise ValueError(
+                f"method {self.method} needs source_weight: give the one that validation images "
+                f"chose, adaptation.source_weight in robustness_summary.json"
+            )
+        return self
 
 
 Scalar = bool | int | float | str | None

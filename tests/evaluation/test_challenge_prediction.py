@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cifar100_transfer.config import RobustnessMethod, SubmissionConfig
 from cifar100_transfer.data.challenge import (
     ChallengeFiles,
     Submission,
@@ -15,7 +16,8 @@ from cifar100_transfer.data.challenge import (
     open_own_challenge,
 )
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.evaluation import challenge
+from cifar100_transfer.evaluation import adaptation, challenge
+from cifar100_transfer.evaluation.adaptation import augmented, plain, transductive_batch_norm
 from cifar100_transfer.evaluation.challenge import (
     ChallengePredictions,
     challenge_accuracy,
@@ -31,10 +33,12 @@ CPU = torch.device("cpu")
 NAMES = tuple(f"class_{index:02}" for index in range(100))
 
 
-def random_classifier(seed: int = 0, classes: int = 100) -> Classifier:
+def random_classifier(
+    seed: int = 0, classes: int = 100, architecture: str = "simple_cnn"
+) -> Classifier:
     torch.manual_seed(seed)
     spec = ClassifierSpec(
-        architecture="simple_cnn",
+        architecture=architecture,
         class_names=tuple(f"class_{index:02}" for index in range(classes)),
         mean=(0.5, 0.5, 0.5),
         std=(0.2, 0.2, 0.2),
@@ -60,8 +64,8 @@ class Spy:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, stop_before: int | None = None) -> None:
         self.images = 0
         self._stop_before = stop_before
-        self._real = challenge.predict_logits
-        monkeypatch.setattr(challenge, "predict_logits", self)
+        self._real = adaptation.predict_logits
+        monkeypatch.setattr(adaptation, "predict_logits", self)
 
     def __call__(self, classifier: Classifier, images: torch.Tensor) -> torch.Tensor:
         if self.images == self._stop_before:
@@ -86,6 +90,72 @@ def test_predictions_equal_those_of_every_file_by_itself(
         np.testing.assert_allclose(
             predictions.confidence[distortion].ravel(), expected.values.numpy(), rtol=1e-5
         )
+
+
+@pytest.mark.parametrize("method", ["tta", "batch_norm", "batch_norm_tta"])
+def test_each_method_predicts_as_where_it_is_judged(
+    files: ChallengeFiles,
+    parts: Path,
+    method: RobustnessMethod,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(challenge, "CHUNK", 3)
+    classifier = random_classifier(architecture="wrn_10_1")
+    views = augmented(plain(classifier))
+    expected_of = {
+        "tta": views,
+        "batch_norm": transductive_batch_norm(classifier, 0.25),
+        "batch_norm_tta": transductive_batch_norm(
+            classifier, 0.25, lambda adapted: augmented(plain(adapted))
+        ),
+    }
+    weight = None if method == "tta" else 0.25
+    config = SubmissionConfig(method=method, source_weight=weight)
+    predictions = predict_challenge(classifier, files, parts, CPU, config)
+    for distortion in (0, 18):
+        images = np.load(challenge_path(files.folder, distortion))
+        # Every severity by itself: adaptation is for images of one kind.
+        for severity, of_one in enumerate(np.split(images, 5)):
+            channels_first = torch.from_numpy(of_one).permute(0, 3, 1, 2)
+            probabilities = expected_of[method](channels_first).softmax(dim=1)
+            np.testing.assert_allclose(
+                predictions.confidence[distortion, severity],
+                probabilities.max(dim=1).values.numpy(),
+                rtol=1e-4,
+            )
+
+
+def test_parts_of_another_method_are_not_taken(
+    files: ChallengeFiles, parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = random_classifier(architecture="wrn_10_1")
+    configs = [
+        SubmissionConfig(),
+        SubmissionConfig(method="batch_norm", source_weight=0.5),
+        SubmissionConfig(method="batch_norm", source_weight=0.75),
+    ]
+    for config in configs:
+        predict_challenge(classifier, files, parts, CPU, config)
+    assert len(list(parts.iterdir())) == 3 * 19
+    spy = Spy(monkeypatch)
+    for config in configs:
+        predict_challenge(classifier, files, parts, CPU, config)
+    # A weight that plays no part changes nothing.
+    predict_challenge(classifier, files, parts, CPU, SubmissionConfig(source_weight=0.5))
+    assert spy.images == 0
+
+
+def test_a_classifier_with_nothing_to_adapt_is_refused_at_once(
+    files: ChallengeFiles, parts: Path
+) -> None:
+    config = SubmissionConfig(method="batch_norm_tta", source_weight=0.5)
+    with pytest.raises(UserError, match=r"batch_norm_tta: simple_cnn has no batch norm.* or tta"):
+        predict_challenge(random_classifier(), files, parts, CPU, config)
+
+
+def test_a_method_that_adapts_needs_a_weight() -> None:
+    with pytest.raises(ValueError, match=r"batch_norm needs source_weight: .*summary\.json"):
+        SubmissionConfig(method="batch_norm")
 
 
 def test_a_killed_run_goes_on_after_the_last_finished_file(

@@ -14,7 +14,7 @@ from cifar100_transfer.data.challenge import check_submission
 from cifar100_transfer.data.files import save_image_set
 from cifar100_transfer.data.sample import generate, write_cifar_archive_folder
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.evaluation import challenge
+from cifar100_transfer.evaluation import adaptation
 from cifar100_transfer.models import Classifier, ClassifierSpec, save_classifier
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 from cifar100_transfer.pipelines.challenge_score.nodes import compute_score
@@ -93,7 +93,7 @@ def test_from_a_kill_to_a_scored_submission(
 ) -> None:
     classifier = store_classifier(project / "data/sample")
     test_set = store_sample(project / "data/sample")
-    real, classified = challenge.predict_logits, []
+    real, classified = adaptation.predict_logits, []
 
     def killed_in_the_fifth_file(*args: Any) -> Any:
         classified.append(1)
@@ -101,7 +101,7 @@ def test_from_a_kill_to_a_scored_submission(
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(challenge, "predict_logits", killed_in_the_fifth_file)
+    monkeypatch.setattr(adaptation, "predict_logits", killed_in_the_fifth_file)
     with pytest.raises(KeyboardInterrupt):
         run("submission", namespaces=["simple_cnn"])
     assert not submissions(project)
@@ -128,6 +128,23 @@ def test_from_a_kill_to_a_scored_submission(
 
 
 @pytest.mark.usefixtures("quick_challenge")
+def test_a_submission_over_views_scores_what_views_of_the_test_set_do(
+    project: Path, run: Run
+) -> None:
+    classifier = store_classifier(project / "data/sample")
+    test_set = store_sample(project / "data/sample")
+    run("submission", namespaces=["simple_cnn"], parameters={"submission": {"method": "tta"}})
+    reporting = project / "data/sample/08_reporting/simple_cnn"
+    summary = json.loads(newest(reporting, "submission_summary.json").read_text())
+    assert summary["method"] == "tta"
+    (stored,) = submissions(project)
+    labels = pd.read_csv(stored)["label"][: len(test_set)].tolist()
+    logits = adaptation.augmented(adaptation.plain(classifier))(test_set.images)
+    assert labels == logits.argmax(dim=1).tolist()
+    assert labels != adaptation.plain(classifier)(test_set.images).argmax(dim=1).tolist()
+
+
+@pytest.mark.usefixtures("quick_challenge")
 def test_a_full_disk_keeps_what_was_classified_and_publishes_nothing(
     project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +156,7 @@ def test_a_full_disk_keeps_what_was_classified_and_publishes_nothing(
 
     monkeypatch.setattr(challenge_data, "_write_rows", full)
     monkeypatch.setattr(
-        challenge, "predict_logits", lambda _, images: torch.zeros(len(images), 100)
+        adaptation, "predict_logits", lambda _, images: torch.zeros(len(images), 100)
     )
     with pytest.raises(UserError, match=r"submission\.csv can't be written \(No space left"):
         run("submission", namespaces=["simple_cnn"])

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from cifar100_transfer.config import ADAPTING, SubmissionConfig
 from cifar100_transfer.data.challenge import (
     CLASSES,
     DISTORTIONS,
@@ -26,12 +27,17 @@ from cifar100_transfer.data.challenge import (
 )
 from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import Classifier, classifier_digest, predict_logits
+from cifar100_transfer.models import Classifier, classifier_digest
 from cifar100_transfer.sealed import pack, unpack
+
+from .adaptation import Predictor, has_batch_norm
+from .robustness import predictors_of
 
 logger = logging.getLogger(__name__)
 
 _METADATA_KEY = "part"
+
+PLAINLY = SubmissionConfig()
 
 CHUNK = 4096  # images copied out of a file at a time: 12 MB
 DOMINANT_FACTOR = 10
@@ -70,23 +76,29 @@ class _Part:
 
 
 def predict_challenge(
-    classifier: Classifier, challenge: ChallengeFiles, parts: Path, device: torch.device
+    classifier: Classifier,
+    challenge: ChallengeFiles,
+    parts: Path,
+    device: torch.device,
+    config: SubmissionConfig = PLAINLY,
 ) -> ChallengePredictions:
     """Classify all challenge files, going on after the last file that an earlier run finished.
 
     A finished file's predictions are stored in `parts` under a name that contains a digest of the
-    classifier and of the images, so those of another classifier or of other files are never taken.
-    Of the images only a chunk is in memory.
+    classifier, of the images and of the method, so those of others are never taken. Of the images
+    only a chunk is in memory, or where a method adapts to them, those of one severity.
 
     Args:
         classifier: knows 100 classes.
         challenge: the files.
         parts: existing folder for the predictions of finished files.
         device: where to compute.
+        config: by which method.
 
     Raises:
-        UserError: another number of classes or size of images, a file that has changed,
-            predictions that are not finite, or a full disk.
+        UserError: another number of classes or size of images, a method that adapts what the
+            classifier has none of, a file that has changed, predictions that are not finite, or a
+            full disk.
     """
     names = classifier.spec.class_names
     if len(names) != CLASSES:
@@ -100,17 +112,27 @@ def predict_challenge(
             f"the challenge's images are of {SIDE} x {SIDE} pixels, but the classifier was trained "
             f"on {height} x {width}: train one on CIFAR-100"
         )
-    weights = classifier_digest(classifier)
-    classifier = classifier.to(device)
+    adapts = config.method in ADAPTING
+    if adapts and not has_batch_norm(classifier):
+        raise UserError(
+            f"submission.method={config.method}: {classifier.spec.architecture} has no batch "
+            f"normalisation to adapt: choose plain or tta"
+        )
+    origin = classifier_digest(classifier)
+    if config.method != "plain":
+        origin += f" {config.method} {config.source_weight if adapts else ''}"
+    methods = predictors_of([classifier.to(device)], [config.method], config.source_weight)
+    at_once = challenge.images_per_severity if adapts else CHUNK
     total = len(DISTORTIONS) * len(SEVERITIES) * challenge.images_per_severity
     done = []
     with tqdm(total=total, desc="Challenge", unit=" images", disable=None) as bar:
         for distortion, name in enumerate(DISTORTIONS):
-            key = hashlib.sha256((weights + challenge.digests[distortion]).encode())
+            key = hashlib.sha256((origin + challenge.digests[distortion]).encode())
             path = parts / f"{name}-{key.hexdigest()[:24]}.safetensors"
             part = _load_part(path, len(SEVERITIES) * challenge.images_per_severity)
             if part is None:
-                part = _predict_file(classifier, challenge.open(distortion), name, bar)
+                images = challenge.open(distortion)
+                part = _predict_file(methods[config.method], images, at_once, name, bar)
                 _save_part(part, path)
                 progress = f"{len(part.labels) / part.seconds:,.0f} images/s"
             else:
@@ -130,15 +152,15 @@ def predict_challenge(
 
 
 def _predict_file(
-    classifier: Classifier, images: NDArray[np.uint8], name: str, bar: tqdm[Any]
+    predict: Predictor, images: NDArray[np.uint8], at_once: int, name: str, bar: tqdm[Any]
 ) -> _Part:
     started = time.perf_counter()
     labels = np.empty(len(images), np.int16)
     confidence = np.empty(len(images), np.float32)
-    for start in range(0, len(images), CHUNK):
-        rows = slice(start, start + CHUNK)
+    for start in range(0, len(images), at_once):
+        rows = slice(start, start + at_once)
         channels_first = torch.from_numpy(images[rows].transpose(0, 3, 1, 2).copy())
-        highest = predict_logits(classifier, channels_first).softmax(dim=1).max(dim=1)
+        highest = predict(channels_first).softmax(dim=1).max(dim=1)
         labels[rows] = highest.indices.cpu().numpy()
         confidence[rows] = highest.values.cpu().numpy()
         bar.update(len(channels_first))

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cifar100_transfer.config import RobustnessMethod
+from cifar100_transfer.config import ADAPTING, RobustnessMethod
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifar100_transfer.errors import UserError
@@ -24,9 +24,6 @@ from .adaptation import (
 )
 
 logger = logging.getLogger(__name__)
-
-ADAPTING: tuple[RobustnessMethod, ...] = ("batch_norm", "batch_norm_tta")
-"""The transductive methods: they use statistics of the images that they classify."""
 
 
 def predictors_of(

@@ -8,7 +8,7 @@ is why they go through nodes of their own.
 import logging
 from typing import Any
 
-from cifar100_transfer.config import ComputeConfig, RobustnessConfig
+from cifar100_transfer.config import ADAPTING, ComputeConfig, RobustnessConfig
 from cifar100_transfer.pipelines.annotations import Classifier, DataFrame, Figure, ImageSet
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def choose_adaptation(
     unmeasured, as measuring it is a pass over all corruptions.
     """
     from cifar100_transfer.evaluation.adaptation import has_batch_norm
-    from cifar100_transfer.evaluation.robustness import ADAPTING, rank_source_weights
+    from cifar100_transfer.evaluation.robustness import rank_source_weights
 
     if not set(ADAPTING) & set(robustness.methods):
         return {"source_weight": None, "candidates": {}}
@@ -89,7 +89,7 @@ def summarize(
     """
     import pandas as pd
 
-    from cifar100_transfer.evaluation.robustness import ADAPTING, summarize_robustness
+    from cifar100_transfer.evaluation.robustness import summarize_robustness
     from cifar100_transfer.models import classifier_digest
 
     parts = (("validation", validation, validation_clean), ("test", test, test_clean))

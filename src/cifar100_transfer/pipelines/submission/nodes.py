@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from cifar100_transfer.config import ComputeConfig
+from cifar100_transfer.config import ComputeConfig, SubmissionConfig
 from cifar100_transfer.pipelines.annotations import ChallengeFiles, Classifier, Submission
 
 
 def predict_challenge(
-    classifier: Classifier, challenge_files: ChallengeFiles, parts: Path, compute: ComputeConfig
+    classifier: Classifier,
+    challenge_files: ChallengeFiles,
+    parts: Path,
+    compute: ComputeConfig,
+    submission: SubmissionConfig,
 ) -> tuple[Submission, dict[str, Any]]:
     """Classify every distorted image; a killed run goes on after its last finished file.
 
@@ -18,6 +22,8 @@ def predict_challenge(
     from cifar100_transfer.models import choose_device
 
     device = choose_device(compute.device)
-    predictions = challenge.predict_challenge(classifier, challenge_files, parts, device)
+    predictions = challenge.predict_challenge(
+        classifier, challenge_files, parts, device, submission
+    )
     summary = challenge.summarize(predictions, classifier.spec.class_names)
-    return predictions.submission, {**summary, "device": str(device)}
+    return predictions.submission, {**submission.model_dump(), **summary, "device": str(device)}

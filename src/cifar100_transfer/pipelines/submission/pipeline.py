@@ -11,7 +11,10 @@ def create_pipeline(model: str) -> Pipeline:
         [
             Node(
                 predict_challenge,
-                inputs=["classifier", "challenge_files", "submission_parts", "params:compute"],
+                inputs=[
+                    *("classifier", "challenge_files", "submission_parts"),
+                    *("params:compute", "params:submission"),
+                ],
                 outputs=["submission", "submission_summary"],
                 name="predict_challenge",
             ),
@@ -22,5 +25,5 @@ def create_pipeline(model: str) -> Pipeline:
         template,
         namespace=model,
         inputs={"challenge_files"},
-        parameters={"params:compute"},
+        parameters={"params:compute", "params:submission"},
     )
