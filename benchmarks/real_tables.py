@@ -215,11 +215,10 @@ def _champions() -> list[dict[str, Any]]:
 
 def _numbers_of_images(champions: list[dict[str, Any]]) -> str:
     """Return on how many distorted images each network was judged: `1,000 (a) and 4,000 (b)`."""
-    networks: dict[int, list[str]] = {}
+    networks: dict[int, dict[str, None]] = {}  # names in their order, each once
     for record in champions:
         name = f"`{record['recipe']['model']['architecture']}`"
-        known = networks.setdefault(record["images"]["distorted"], [])
-        known += [] if name in known else [name]
+        networks.setdefault(record["images"]["distorted"], {})[name] = None
     return " and ".join(f"{count:,} ({', '.join(names)})" for count, names in networks.items())
 
 

@@ -190,6 +190,24 @@ def test_what_another_classifier_got_right_is_not_taken_up(
     assert trained_anew["members"] == expected["members"]
 
 
+def test_results_of_another_network_stay(
+    champion: ModuleType,
+    job: Callable[..., object],
+    few_sets: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    results = tmp_path / "champion.json"
+    monkeypatch.setattr(champion, "RESULTS", results)
+    for name in ("wrn_10_1", "express_small"):
+        model = ModelConfig(architecture=name, image_size=16)
+        champion.run(job(model=model, folder=tmp_path / name, quick=False), [0], "command")
+    assert list(json.loads(results.read_text())) == [
+        "open, wrn_10_1, 1 seeds",
+        "open, express_small, 1 seeds",
+    ]
+
+
 def test_a_folder_without_packed_members_is_refused(
     champion: ModuleType, job: Callable[..., object], tmp_path: Path
 ) -> None:

@@ -47,6 +47,18 @@ def test_the_command_of_an_older_recipe_names_what_has_changed() -> None:
     )
 
 
+def test_the_newest_champion_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = importlib.import_module("real_tables")
+    stored = {
+        "a": {"track": "open", "date": "2026-02-02"},
+        "b": {"track": "held_out", "date": "2026-03-03"},
+        "c": {"track": "open", "date": "2026-01-01"},
+    }
+    (tmp_path / "champion.json").write_text(json.dumps(stored))
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables._champions() == [stored["c"], stored["a"]]
+
+
 def test_numbers_of_images_name_the_networks_that_were_judged_on_them() -> None:
     tables = importlib.import_module("real_tables")
     records = [

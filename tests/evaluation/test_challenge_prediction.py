@@ -143,6 +143,12 @@ def test_parts_of_another_method_are_not_taken(
     # A weight that plays no part changes nothing.
     predict_challenge(classifier, files, parts, CPU, SubmissionConfig(source_weight=0.5))
     assert spy.images == 0
+    views = SubmissionConfig(method="tta")
+    predict_challenge(classifier, files, parts, CPU, views)
+    assert spy.images == 6 * 19 * 5 * N
+    weighted = views.model_copy(update={"source_weight": 0.5})
+    predict_challenge(classifier, files, parts, CPU, weighted)
+    assert spy.images == 6 * 19 * 5 * N
 
 
 def test_a_classifier_with_nothing_to_adapt_is_refused_at_once(

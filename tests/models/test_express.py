@@ -42,6 +42,21 @@ def test_a_stage_pools_before_it_normalises_and_adds_its_block(number: int) -> N
     torch.testing.assert_close(stage(images), F.silu(maps + nn.Sequential(*layers)(maps)))
 
 
+def test_a_layout_sets_the_filters_of_every_stage() -> None:
+    layout = Layout((8, 8, 8), (4, 5, 6), entries=(1, 2, 3), sides=((1, 3), (3, 1), (3, 3)))
+    stages = ExpressCNN(7, layout).stages
+    found = [(s.entry.kernel_size, s.block[0].kernel_size, s.block[3].kernel_size) for s in stages]
+    expected = [((1, 1), (1, 1), (3, 3)), ((2, 2), (3, 3), (1, 1)), ((3, 3), (3, 3), (3, 3))]
+    assert found == expected
+    assert [stage.block[0].out_channels for stage in stages] == [4, 5, 6]
+
+
+def test_the_large_network_has_the_parameters_that_its_page_states() -> None:
+    with torch.device("meta"):
+        network = ExpressCNN(100, LAYOUTS["express_large"])
+    assert sum(parameter.numel() for parameter in network.parameters()) == 53_230_872
+
+
 def test_a_stage_can_have_several_blocks_one_after_another() -> None:
     narrow = Layout((8, 8, 8), (4, 4, 4), blocks=3)
     stage = ExpressCNN(7, narrow).stages[2].eval()

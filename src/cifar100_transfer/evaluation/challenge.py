@@ -121,7 +121,8 @@ def predict_challenge(
     origin = classifier_digest(classifier)
     if config.method != "plain":
         origin += f" {config.method} {config.source_weight if adapts else ''}"
-    methods = predictors_of([classifier.to(device)], [config.method], config.source_weight)
+    one = predictors_of([classifier.to(device)], [config.method], config.source_weight)
+    predict = one[config.method]
     at_once = challenge.images_per_severity if adapts else CHUNK
     total = len(DISTORTIONS) * len(SEVERITIES) * challenge.images_per_severity
     done = []
@@ -131,8 +132,7 @@ def predict_challenge(
             path = parts / f"{name}-{key.hexdigest()[:24]}.safetensors"
             part = _load_part(path, len(SEVERITIES) * challenge.images_per_severity)
             if part is None:
-                images = challenge.open(distortion)
-                part = _predict_file(methods[config.method], images, at_once, name, bar)
+                part = _predict_file(predict, challenge.open(distortion), at_once, name, bar)
                 _save_part(part, path)
                 progress = f"{len(part.labels) / part.seconds:,.0f} images/s"
             else:
