@@ -90,6 +90,16 @@ def test_times_are_compared_under_equal_conditions_only(
     ]
 
 
+def test_a_table_without_pairs_keeps_its_columns() -> None:
+    alone = [result("a", RUN, None)]
+    different = [*alone, result("b", RUN, None)]
+    different[1]["summary"] = {"device": "cuda", "validation_images": 10}
+    for results in (alone, different):
+        times = measure_time_to_accuracy(results, table(results))
+        assert times.empty
+        assert {"reference", "accuracy", "model", "seconds", "speedup"} <= set(times)
+
+
 def judged(model: str, accuracy: float, run: str = RUN, newest: bool = True) -> dict[str, Any]:
     parts = {"test": accuracy / 2, "validation": 0.0}
     plain = {part: {"mean_corruption_accuracy": share} for part, share in parts.items()}

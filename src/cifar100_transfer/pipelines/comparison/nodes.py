@@ -95,7 +95,9 @@ def measure_time_to_accuracy(results: list[dict[str, Any]], comparison: DataFram
             incomparable |= {(first, second), (second, first)}
     table = time_to_accuracy({name: result["history"] for name, result in named.items()})
     pairs = zip(table["reference"], table["model"], strict=True)
-    return table[[pair not in incomparable for pair in pairs]].reset_index(drop=True)
+    # By position: an empty mask would leave out the columns instead of the rows.
+    compared = [row for row, pair in enumerate(pairs) if pair not in incomparable]
+    return table.iloc[compared].reset_index(drop=True)
 
 
 def _difference_in_conditions(one: dict[str, Any], other: dict[str, Any]) -> str | None:
