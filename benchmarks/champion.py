@@ -258,7 +258,7 @@ def judge(job: Job, seeds: list[int]) -> dict[str, Any]:
         started = time.monotonic()
         validation = stratified_subset(job.sets[1], min(WEIGHT_IMAGES, job.images), 0)
         with job.autocast():
-            ranked = rank_source_weights(members[:1], validation, SOURCE_WEIGHTS, 0)
+            ranked = rank_source_weights(members[0], validation, SOURCE_WEIGHTS, 0)
         state |= {"source_weight": next(iter(ranked)), "validation_by_weight": ranked}
         state["seconds"] = time.monotonic() - started
         _write(file, state)

@@ -61,8 +61,8 @@ def measure(
     # Choosing takes several passes, and one weight out of three needs fewer images.
     validation_set = stratified_subset(validation_set, images // 2, 0)
     test_set = stratified_subset(test_set, images, 0)
-    weight = next(iter(rank_source_weights([classifier], validation_set, SOURCE_WEIGHTS, 0)))
-    predictors = predictors_of([classifier], ["plain", "batch_norm"], weight)
+    weight = next(iter(rank_source_weights(classifier, validation_set, SOURCE_WEIGHTS, 0)))
+    predictors = predictors_of(classifier, ["plain", "batch_norm"], weight)
     table = measure_robustness(predictors, test_set, "test", 0)
     return {
         "recipe": recipe,

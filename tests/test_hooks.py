@@ -27,6 +27,7 @@ VALUES: dict[str, Any] = {
     "robustness": {"images": 20},
     "submission": {"method": "tta"},
     "comparison": {"all_runs": False},
+    "ensemble": {"members": ["simple_cnn"]},
     "screening": {"architectures": ["simple_cnn"]},
     **{
         model: {

@@ -33,7 +33,7 @@ def given(**run_params: Any) -> dict[str, Any]:
             "kedro run --pipelines=robustness --namespaces=resnet50,simple_cnn,transfer",
         ),
         ("comparison", None),
-        ("ensemble_robustness", None),
+        ("ensemble", "kedro run --pipelines=comparison"),
         ("challenge_score", None),
         ("tuning", None),
         ("ablation", None),

@@ -416,6 +416,23 @@ class TrainingConfig(Settings):
         return steps
 
 
+class EnsembleConfig(Settings):
+    """Which classifiers are averaged."""
+
+    members: tuple[str, ...] = Field(
+        min_length=1,
+        description="Models. Of each the newest stored classifier is taken, and those that differ "
+        "from it by their seed alone; all weigh the same.",
+    )
+
+    @model_validator(mode="after")
+    def _names_none_twice(self) -> Self:
+        twice = sorted({name for name in self.members if self.members.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: name every model once")
+        return self
+
+
 class ComparisonConfig(Settings):
     """What is compared."""
 
@@ -428,6 +445,8 @@ class ComparisonConfig(Settings):
 RobustnessMethod = Literal["plain", "batch_norm", "tta", "batch_norm_tta"]
 ADAPTING: tuple[RobustnessMethod, ...] = ("batch_norm", "batch_norm_tta")
 """The transductive methods: they use statistics of the images that they classify."""
+VIEWING: tuple[RobustnessMethod, ...] = ("tta", "batch_norm_tta")
+"""The methods that average over views of each image."""
 
 
 class RobustnessConfig(Settings):

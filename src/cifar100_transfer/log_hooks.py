@@ -1,6 +1,7 @@
 """What the log says about a run: what took its time, what came out, and what comes next."""
 
 import logging
+import math
 import shlex
 import time
 from collections.abc import Collection, Mapping
@@ -148,12 +149,18 @@ def _accuracy_table(stored: Mapping[str, Any]) -> str:
     if isinstance(comparison, TableDataset):
         judged = comparison.load().to_dict("records")
     lines = [
-        f"{row['model']:<16}{row['train_accuracy']:>8.1%}{row['validation_accuracy']:>12.1%}"
+        f"{row['model']:<16}{_share(row['train_accuracy']):>8}{row['validation_accuracy']:>12.1%}"
         f"{row['test_accuracy']:>8.1%}"
         for row in judged
     ]
     header = f"{'model':<16}{'train':>8}{'validation':>12}{'test':>8}"
     return "\n".join([header, *lines]) if lines else ""
+
+
+def _share(accuracy: float | None) -> str:
+    """Write an accuracy in percent; of training images an ensemble has none."""
+    known = accuracy is not None and not math.isnan(accuracy)
+    return f"{accuracy:.1%}" if known else "\N{EN DASH}"
 
 
 def _outermost(folders: Collection[Path]) -> list[Path]:

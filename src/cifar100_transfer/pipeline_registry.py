@@ -8,6 +8,7 @@ from kedro.pipeline import Pipeline
 from cifar100_transfer.pipelines import (
     challenge_score,
     comparison,
+    ensemble,
     evaluation,
     export,
     ingestion,
@@ -23,6 +24,8 @@ REPORT_MODELS = {"simple_cnn": False, "resnet50": False, "transfer": True}
 # Further models, each run by its own name.
 RECIPES = {"express": False, "champion": False}
 MODELS = REPORT_MODELS | RECIPES
+# Averages stored classifiers of the others.
+ENSEMBLE = "ensemble"
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -32,6 +35,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         name: data + training.create_pipeline(name, pretrained) + evaluation.create_pipeline(name)
         for name, pretrained in MODELS.items()
     }
+    judged = [*MODELS, ENSEMBLE]
     return {
         "__default__": sum(
             (models[name] for name in REPORT_MODELS),
@@ -39,22 +43,22 @@ def register_pipelines() -> dict[str, Pipeline]:
         ),
         "ingestion": data,
         **models,
+        ENSEMBLE: data + ensemble.create_pipeline(ENSEMBLE) + evaluation.create_pipeline(ENSEMBLE),
         "pretraining": _pretraining(),
         "comparison": comparison.create_pipeline(),
         "prediction": prediction.create_pipeline(),
         "export": export.create_pipeline(),
-        "submission": sum((submission.create_pipeline(name) for name in MODELS), Pipeline([])),
+        "submission": sum((submission.create_pipeline(name) for name in judged), Pipeline([])),
         "challenge_score": sum(
-            (challenge_score.create_pipeline(name) for name in MODELS), Pipeline([])
+            (challenge_score.create_pipeline(name) for name in judged), Pipeline([])
         ),
         "robustness": sum(
-            (robustness.create_pipeline(name) for name in MODELS),
+            (robustness.create_pipeline(name) for name in judged),
             robustness.create_corruption_grid(),
         ),
         "tuning": sum((tuning.create_search(*model) for model in MODELS.items()), data),
         "ablation": sum((tuning.create_ablation(*model) for model in MODELS.items()), data),
         "screening": data + tuning.create_screening(),
-        "ensemble_robustness": robustness.create_pipeline("ensemble", members=list(REPORT_MODELS)),
     }
 
 

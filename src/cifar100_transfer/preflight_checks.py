@@ -10,6 +10,7 @@ from kedro.pipeline import Pipeline
 from cifar100_transfer.config import (
     AblationConfig,
     ComputeConfig,
+    EnsembleConfig,
     ModelConfig,
     ScreeningConfig,
     SearchConfig,
@@ -70,6 +71,8 @@ def _check_machine(pipeline: Pipeline, catalog: Catalog) -> None:
                 check_architecture(value.architecture)
             except UserError as error:
                 raise UserError(f"{name.removeprefix('params:')}.architecture: {error}") from None
+        elif isinstance(value, EnsembleConfig):
+            catalog.load("stored_classifiers").check(value.members)
         elif isinstance(value, SearchConfig | AblationConfig | ScreeningConfig):
             _check_tuning(name, value, catalog)
 

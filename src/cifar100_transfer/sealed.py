@@ -42,15 +42,32 @@ def unpack(path: Path, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any
         safetensors.SafetensorError: the file is damaged.
     """
     with safetensors.safe_open(path, framework="pt") as archive:
-        text = (archive.metadata() or {})[key]
+        description, digest = _described(archive, key)
         tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-    description = json.loads(text)
-    if not isinstance(description, dict):
-        raise ValueError(f"its description is a {type(description).__name__}")
-    digest = description.pop(_DIGEST, None)
     if digest != content_digest(tensors, description):
         raise ValueError("its checksum does not fit its content")
     return tensors, description
+
+
+def read_description(path: Path, key: str) -> dict[str, Any]:
+    """Return the description alone, unchecked: the checksum is over the tensors, too.
+
+    Raises:
+        OSError: the file can't be read.
+        KeyError: the file has no such description.
+        ValueError: the description is no JSON object.
+        safetensors.SafetensorError: the file is damaged.
+    """
+    with safetensors.safe_open(path, framework="pt") as archive:
+        return _described(archive, key)[0]
+
+
+def _described(archive: Any, key: str) -> tuple[dict[str, Any], str | None]:
+    """Return the description in an open file, and the checksum that stands in it."""
+    description = json.loads((archive.metadata() or {})[key])
+    if not isinstance(description, dict):
+        raise ValueError(f"its description is a {type(description).__name__}")
+    return description, description.pop(_DIGEST, None)
 
 
 def tensors_digest(*tensors: torch.Tensor) -> str:

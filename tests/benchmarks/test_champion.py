@@ -14,7 +14,7 @@ from cifar100_transfer.config import AugmentationConfig, ModelConfig, TrainingCo
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation.robustness import measure_robustness, predictors_of
-from cifar100_transfer.models import load_classifier
+from cifar100_transfer.models import average_classifiers, load_classifier
 from cifar100_transfer.training import Compute
 
 
@@ -121,7 +121,7 @@ def test_figures_are_those_of_the_evaluation(
         (record["members"][1], members[1:]),
         (record["ensemble"], members),
     ):
-        predictors = predictors_of(judged, champion.METHODS, 0.5)
+        predictors = predictors_of(average_classifiers(judged, {}), champion.METHODS, 0.5)
         with one.autocast():
             table = measure_robustness(predictors, fewer, "test", 0, champion.CORRUPTIONS)
         for method, rows in table.groupby("method"):

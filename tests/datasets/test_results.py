@@ -69,6 +69,14 @@ def test_every_run_of_complete_models_is_found_oldest_first(tmp_path: Path) -> N
     assert results[0]["pictures"] == {}
 
 
+def test_an_ensemble_has_no_history(tmp_path: Path) -> None:
+    store(tmp_path / REPORTING / "ensemble", "2024-01-01", 0.1)
+    (tmp_path / REPORTING / "ensemble" / "history.csv" / "2024-01-01" / "history.csv").unlink()
+    (found,) = results_in(tmp_path)
+    assert found["history"] is None
+    assert found["metrics"] == {"test_accuracy": 0.1}
+
+
 def test_a_model_judged_anew_keeps_its_training_and_its_predictions(tmp_path: Path) -> None:
     store(tmp_path / REPORTING / "a", "2024-01-01", 0.1)
     store_predictions(tmp_path, "a", "2024-01-01", scale=1)

@@ -15,9 +15,7 @@ from cifar100_transfer.evaluation import adaptation
 from cifar100_transfer.evaluation.adaptation import (
     adapt_batch_norm,
     augmented,
-    ensemble,
     has_batch_norm,
-    mean_log_probabilities,
     plain,
     transductive_batch_norm,
     views,
@@ -228,23 +226,3 @@ def test_the_first_view_is_the_image_and_all_differ() -> None:
     seen = list(views(image))
     assert torch.equal(seen[0], image)
     assert len({view.numpy().tobytes() for view in seen}) == len(seen) == 6
-
-
-@given(seed=st.integers(0, 1000), members=st.integers(1, 5))
-@settings(max_examples=30)
-def test_an_ensemble_is_the_mean_of_log_probabilities(seed: int, members: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    logits = 10 * torch.randn(members, 7, len(CLASSES), generator=generator)
-    predictors = [lambda images, own=own: own[: len(images)] for own in logits]
-    wanted = log_softmax(logits.double(), dim=2).mean(0)
-    found = ensemble(predictors)(some_images(7))
-    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-4)
-    assert bool((found.exp().sum(1) <= 1 + 1e-5).all())
-
-
-def test_one_member_decides_like_itself_and_none_is_refused() -> None:
-    classifier, images = two_layers(), some_images(12)
-    alone = ensemble([plain(classifier)])(images)
-    assert torch.equal(alone.argmax(1), predict_logits(classifier, images).argmax(1))
-    with pytest.raises(UserError, match="at least one member"):
-        mean_log_probabilities([])

@@ -1,5 +1,7 @@
 """Accuracy under corruptions: rows, order, summary, and the choice of images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from cifar100_transfer.config import RobustnessConfig
+from cifar100_transfer.config import RobustnessConfig, RobustnessMethod
 from cifar100_transfer.data import ImageSet, stratified_subset
 from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifar100_transfer.errors import UserError
@@ -18,7 +20,6 @@ from cifar100_transfer.evaluation.adaptation import (
     Predictor,
     adapt_batch_norm,
     augmented,
-    ensemble,
     plain,
 )
 from cifar100_transfer.evaluation.robustness import (
@@ -29,7 +30,12 @@ from cifar100_transfer.evaluation.robustness import (
     rank_source_weights,
     summarize_robustness,
 )
-from cifar100_transfer.models import Classifier, ClassifierSpec
+from cifar100_transfer.models import (
+    Classifier,
+    ClassifierSpec,
+    average_classifiers,
+    mean_log_probabilities,
+)
 from tests.conftest import random_image_set
 from tests.evaluation.test_adaptation import two_layers
 
@@ -141,18 +147,36 @@ def test_a_summary_refuses_two_methods_or_gaps(image_set: ImageSet) -> None:
 def test_methods_without_batch_norm_are_left_out() -> None:
     spec = ClassifierSpec("simple_cnn", ("a", "b"), (0.5,) * 3, (0.2,) * 3, (8, 8))
     methods = ("plain", "batch_norm", "tta", "batch_norm_tta")
-    assert list(predictors_of([Classifier(spec)], methods, None)) == ["plain", "tta"]
-    assert list(predictors_of([two_layers()], methods, 0.5)) == list(methods)
+    assert list(predictors_of(Classifier(spec), methods, None)) == ["plain", "tta"]
+    assert list(predictors_of(two_layers(), methods, 0.5)) == list(methods)
     with pytest.raises(UserError, match="add plain"):
-        predictors_of([Classifier(spec)], ["batch_norm"], None)
+        predictors_of(Classifier(spec), ["batch_norm"], None)
 
 
 def test_all_views_are_classified_by_one_adaptation_to_the_images_as_they_are() -> None:
     images = random_image_set(classes=4, per_class=8, size=8).images
     adapted = adapt_batch_norm(two_layers(), images, 0.25)
-    predict = predictors_of([two_layers()], ["batch_norm_tta"], 0.25)["batch_norm_tta"]
-    expected = ensemble([augmented(plain(adapted))])
+    predict = predictors_of(two_layers(), ["batch_norm_tta"], 0.25)["batch_norm_tta"]
+    expected = augmented(plain(adapted))
     torch.testing.assert_close(predict(images), expected(images))
+
+
+@pytest.mark.parametrize("method", ["plain", "batch_norm", "tta", "batch_norm_tta"])
+def test_an_ensemble_says_the_mean_of_its_members_by_every_method(
+    method: RobustnessMethod,
+) -> None:
+    images = random_image_set(classes=4, per_class=8, size=16).images
+    torch.manual_seed(0)
+    spec = ClassifierSpec("express_small", tuple("abcd"), (0.5,) * 3, (0.2,) * 3, (16, 16))
+    adapted = [Classifier(spec).eval() for _ in range(2)]
+    without = Classifier(replace(spec, architecture="simple_cnn")).eval()
+    ensemble = average_classifiers([*adapted, without], {})
+    said = [predictors_of(one, [method], 0.25)[method](images) for one in adapted]
+    alone = "tta" if method.endswith("tta") else "plain"
+    said.append(predictors_of(without, [alone], None)[alone](images))
+    found = predictors_of(ensemble, [method], 0.25)[method](images)
+    wanted = mean_log_probabilities(said)
+    torch.testing.assert_close(found.softmax(1), wanted.softmax(1), rtol=1e-4, atol=1e-5)
 
 
 def test_weights_are_ranked_by_the_mean_over_all_corruptions(
@@ -164,13 +188,13 @@ def test_weights_are_ranked_by_the_mean_over_all_corruptions(
     )
     images = random_image_set(classes=4, per_class=8, size=8)
     classifier = two_layers()
-    ranked = rank_source_weights([classifier], images, (0.0, 0.5, 1.0), seed=0)
+    ranked = rank_source_weights(classifier, images, (0.0, 0.5, 1.0), seed=0)
     assert set(ranked) == {0.0, 0.5, 1.0}
     assert list(ranked.values()) == sorted(ranked.values(), reverse=True)
-    unadapted = measure_robustness(predictors_of([classifier], ["plain"], None), images, "v", 0)
+    unadapted = measure_robustness(predictors_of(classifier, ["plain"], None), images, "v", 0)
     assert ranked[1.0] == pytest.approx(unadapted["accuracy"].mean())
     spec = ClassifierSpec("simple_cnn", image_set.class_names, (0.5,) * 3, (0.2,) * 3, (12, 12))
-    assert rank_source_weights([Classifier(spec)], image_set, (0.0, 0.5), 0) == {}
+    assert rank_source_weights(Classifier(spec), image_set, (0.0, 0.5), 0) == {}
 
 
 def test_figures_are_drawn(image_set: ImageSet) -> None:

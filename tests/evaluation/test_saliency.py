@@ -5,7 +5,7 @@ import torch
 
 from cifar100_transfer.data import Predictions
 from cifar100_transfer.evaluation.saliency import grad_cam, surest_examples
-from cifar100_transfer.models import Classifier, ClassifierSpec
+from cifar100_transfer.models import Classifier, ClassifierSpec, average_classifiers
 
 
 def classifier_of(architecture: str) -> Classifier:
@@ -48,6 +48,16 @@ def test_heat_equals_the_definition(architecture: str, layer: str, size: int) ->
     torch.testing.assert_close(heat, expected.detach())
     assert heat.min() >= 0
     assert heat.max() <= 1
+
+
+def test_of_an_ensemble_it_is_the_mean_over_the_members() -> None:
+    members = [classifier_of("simple_cnn"), classifier_of("resnet18")]
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    classes = torch.tensor([4, 0, 2])
+    mean = sum(grad_cam(one, images, classes) for one in members) / 2
+    found = grad_cam(average_classifiers(members, {}), images, classes)
+    wanted = mean / mean.amax((1, 2), keepdim=True)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_nothing_speaks_for_a_class_without_weights() -> None:

@@ -100,6 +100,18 @@ def test_a_table_without_pairs_keeps_its_columns() -> None:
         assert {"reference", "accuracy", "model", "seconds", "speedup"} <= set(times)
 
 
+def test_an_ensemble_has_no_part_in_times_and_curves() -> None:
+    together = {**result("ensemble", RUN, None), "history": None}
+    trained = [result("a", RUN, None), result("b", RUN, None)]
+    results = [*trained, together]
+    times = measure_time_to_accuracy(results, table(results))
+    assert set(times["model"]) == {"a", "b"}
+    axes = draw_overlaid_curves(results, table(results)).axes[0]
+    assert axes.get_legend_handles_labels()[1] == ["a", "b"]
+    alone = draw_overlaid_curves([together], table([together]))
+    assert not any(axes.lines for axes in alone.axes)
+
+
 def judged(model: str, accuracy: float, run: str = RUN, newest: bool = True) -> dict[str, Any]:
     parts = {"test": accuracy / 2, "validation": 0.0}
     plain = {part: {"mean_corruption_accuracy": share} for part, share in parts.items()}

@@ -1,10 +1,8 @@
 """The robustness pipelines on the embedded data, and what they let choose."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from cifar100_transfer.data.corruptions import CORRUPTIONS
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation.robustness import measure_robustness
 from cifar100_transfer.models import Classifier, ClassifierSpec
-from cifar100_transfer.pipeline_registry import MODELS, REPORT_MODELS, register_pipelines
+from cifar100_transfer.pipeline_registry import ENSEMBLE, MODELS, register_pipelines
 from cifar100_transfer.pipelines.evaluation.nodes import predict_validation_set
 from cifar100_transfer.pipelines.robustness import create_pipeline
 from cifar100_transfer.pipelines.robustness.nodes import (
@@ -136,40 +134,20 @@ def test_every_node_that_takes_validation_images_asks_whose_they_are(
 
 def test_choosing_never_sees_test_images() -> None:
     registered = register_pipelines()
-    for pipeline, models in (("robustness", list(MODELS)), ("ensemble_robustness", ["ensemble"])):
-        for model in models:
-            choosing = registered[pipeline].to_outputs(f"{model}.adaptation")
-            assert "validation_set" in choosing.inputs()
-            assert "test_set" not in choosing.inputs()
-            validation = registered[pipeline].to_outputs(f"{model}.validation_robustness")
-            assert "test_set" not in validation.inputs()
+    for model in (*MODELS, ENSEMBLE):
+        choosing = registered["robustness"].to_outputs(f"{model}.adaptation")
+        assert "validation_set" in choosing.inputs()
+        assert "test_set" not in choosing.inputs()
+        validation = registered["robustness"].to_outputs(f"{model}.validation_robustness")
+        assert "test_set" not in validation.inputs()
 
 
-@pytest.mark.parametrize(("model", "members"), [("transfer", []), ("ensemble", [*REPORT_MODELS])])
-def test_the_heat_map_is_titled_by_the_model(
-    image_set: ImageSet, model: str, members: list[str]
-) -> None:
-    nodes = create_pipeline(model, members).nodes
-    (draw,) = (node for node in nodes if node.name == f"{model}.draw_robustness_heat_map")
+def test_the_heat_map_is_titled_by_the_model(image_set: ImageSet) -> None:
+    nodes = create_pipeline("transfer").nodes
+    (draw,) = (node for node in nodes if node.name == "transfer.draw_robustness_heat_map")
     predictors = {"plain": lambda images: torch.zeros(len(images), 6)}
     figure = draw.func(measure_robustness(predictors, image_set, "test", 0))
-    assert figure.get_suptitle() == f"Accuracy on corrupted images: {model}"
-
-
-def test_an_ensemble_is_judged_like_a_model(image_set: ImageSet) -> None:
-    torch.manual_seed(0)
-    spec = ClassifierSpec("simple_cnn", image_set.class_names, (0.5,) * 3, (0.2,) * 3, (12, 12))
-    members = [Classifier(spec).eval() for _ in range(3)]
-    settings = RobustnessConfig(images=12, methods=("plain",)), ComputeConfig(device="cpu")
-    adaptation = choose_adaptation(image_set, *settings, *members, model="ensemble")
-    measure = partial(measure_on_test, image_set, adaptation, *settings, model="ensemble")
-    together, clean = measure(*members)
-    assert len(together) == 95
-    alone, clean_alone = measure(members[0])
-    repeated, clean_repeated = measure(*[members[0]] * 3)
-    pd.testing.assert_frame_equal(alone, repeated)
-    assert clean_alone == clean_repeated
-    assert set(clean) == {"plain"}
+    assert figure.get_suptitle() == "Accuracy on corrupted images: transfer"
 
 
 def test_a_single_mixing_weight_is_taken_without_a_look_at_images(image_set: ImageSet) -> None:
@@ -178,17 +156,6 @@ def test_a_single_mixing_weight_is_taken_without_a_look_at_images(image_set: Ima
     none = replace(image_set, images=image_set.images[:0], labels=image_set.labels[:0])
     chosen = choose_adaptation(none, *settings, Classifier(spec), model="one")
     assert chosen == {"source_weight": 0.25, "candidates": {}}
-
-
-def test_the_ensemble_pipeline_runs_over_all_models(project: Path, run: Run) -> None:
-    run("simple_cnn", to_outputs=["simple_cnn.metrics"])
-    models = project / "data" / "sample" / "06_models"
-    for model in set(REPORT_MODELS) - {"simple_cnn"}:
-        shutil.copytree(models / "simple_cnn", models / model)
-    run("ensemble_robustness", parameters=FEW)
-    reporting = project / "data" / "sample" / "08_reporting"
-    summary = json.loads(newest(reporting / "ensemble", "robustness_summary.json").read_text())
-    assert set(summary["methods"]) == {"plain"}
 
 
 def test_the_corruptions_are_drawn_without_a_model(project: Path, run: Run) -> None:

@@ -16,7 +16,7 @@ from cifar100_transfer.data.sample import generate, write_cifar_archive_folder
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation import adaptation
 from cifar100_transfer.models import Classifier, ClassifierSpec, save_classifier
-from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
+from cifar100_transfer.pipeline_registry import ENSEMBLE, MODELS, register_pipelines
 from cifar100_transfer.pipelines.challenge_score.nodes import compute_score
 from tests.pipelines.conftest import Run, newest
 
@@ -26,7 +26,7 @@ REGISTERED = register_pipelines()
 def test_submission_and_score_are_registered_for_every_model() -> None:
     for name in ("submission", "challenge_score"):
         namespaces = {node.namespace for node in REGISTERED[name].nodes}
-        assert namespaces == set(MODELS)
+        assert namespaces == {*MODELS, ENSEMBLE}
 
 
 def reachable(start: str) -> set[str]:
@@ -43,7 +43,7 @@ def reachable(start: str) -> set[str]:
 
 def test_no_test_label_and_no_score_reaches_training_choice_or_submission() -> None:
     of_labels = reachable("test_set")
-    for model in MODELS:
+    for model in (*MODELS, ENSEMBLE):
         assert f"{model}.submission" not in of_labels
         assert f"{model}.classifier" not in of_labels
         score = REGISTERED["challenge_score"].only_nodes_with_namespaces([model])

@@ -430,7 +430,7 @@ def test_trials_are_judged_on_corrupted_validation_images_where_that_is_asked(
     expected = {}
     for rate in rates:
         recipe = RECIPE.with_changes({"training.optimizer.learning_rate": rate})
-        predictors = predictors_of([data.train(recipe).classifier], ["plain"], None)
+        predictors = predictors_of(data.train(recipe).classifier, ["plain"], None)
         expected[rate] = measure_robustness(predictors, judges, "validation", 0)["accuracy"].mean()
     rows = result.trials.set_index("training.optimizer.learning_rate")
     assert rows["corrupted_accuracy"].to_dict() == pytest.approx(expected)

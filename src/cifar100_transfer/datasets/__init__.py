@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         SampleDataset,
     )
     from .results import ResultsDataset
+    from .stored import StoredClassifiersDataset
     from .studies import StudiesDataset
     from .tensors import (
         ClassifierDataset,
@@ -60,6 +61,7 @@ _HOMES = {
     "ResultsDataset": "results",
     "RunManifestsDataset": "manifests",
     "SampleDataset": "raw",
+    "StoredClassifiersDataset": "stored",
     "StudiesDataset": "studies",
     "SubmissionDataset": "challenge",
     "TableDataset": "artifacts",
@@ -89,6 +91,7 @@ __all__ = [
     "ResultsDataset",
     "RunManifestsDataset",
     "SampleDataset",
+    "StoredClassifiersDataset",
     "StudiesDataset",
     "SubmissionDataset",
     "TableDataset",

@@ -31,7 +31,7 @@ class ModelResults(TypedDict):
     newest: bool
     metrics: dict[str, Any]
     summary: dict[str, Any]
-    history: pd.DataFrame
+    history: pd.DataFrame | None
     robustness: dict[str, Any] | None
     search: dict[str, Any] | None
     manifest: dict[str, Any] | None
@@ -40,7 +40,7 @@ class ModelResults(TypedDict):
 
 
 class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
-    """Everything that was stored about every model that has metrics, summary and history.
+    """Everything that was stored about every model that has metrics and a summary.
 
     Args:
         filepath: folder that holds `08_reporting` and `07_model_output`, each with one subfolder
@@ -59,7 +59,8 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
         A run is one that stored metrics. Beside them stand the training of the classifier that
         they judge, which may be an earlier run's, and otherwise the newest artifacts that were
         there by then. `robustness`, which a later run adds, is the newest that judged the very
-        classifier, `search` the newest of all. `predictions` are loaded when called.
+        classifier, `search` the newest of all. `predictions` are loaded when called. An ensemble
+        has no `history`.
         """
         manifests = RunManifestsDataset(filepath=str(self._folder / "runs")).load()
         return [
@@ -75,9 +76,9 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
         for run in runs:
             metrics = _numbers(folder / "metrics.json" / run / "metrics.json")
             trained = _training(folder, metrics.get("classifier"), run)
-            history = _newest(folder / "history.csv", trained[0]) if trained else None
-            if not trained or not history:
+            if not trained:
                 continue
+            history = _newest(folder / "history.csv", trained[0])
             summary = trained[1]
             predictions = _newest(self._predictions / folder.name / _PREDICTIONS, run)
             names = {path.name for path in folder.glob("*.png")}
@@ -92,7 +93,7 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
                     newest=run == runs[-1],
                     metrics=metrics,
                     summary=summary,
-                    history=TableDataset(filepath=str(history)).load(),
+                    history=TableDataset(filepath=str(history)).load() if history else None,
                     robustness=_read(_of_run(folder / _ROBUSTNESS, judged)),
                     search=_read(_newest(folder / "search_summary.json", _LAST)),
                     manifest=manifests.get(run),

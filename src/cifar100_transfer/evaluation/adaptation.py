@@ -1,21 +1,25 @@
 """Getting more out of trained classifiers on images of another kind than they were trained on.
 
 Everything here is a predictor or turns predictors into another one, so that the ways compose:
-`ensemble([plain(first), augmented(plain(second))])`. None of them needs a label, and none changes
-the classifier it is given.
+`transductive_batch_norm(classifier, 0.5, lambda adapted: augmented(plain(adapted)))`. None of them
+needs a label, and none changes the classifier it is given.
 """
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import Classifier, inference_batch_size, predict_logits
+from cifar100_transfer.models import (
+    Classifier,
+    inference_batch_size,
+    mean_log_probabilities,
+    predict_logits,
+)
 
 Predictor = Callable[[Tensor], Tensor]
 """From images uint8 [N, 3, H, W] to logits or log-probabilities float32 [N, classes]."""
@@ -54,40 +58,8 @@ def augmented(predictor: Predictor) -> Predictor:
 
     To adapt batch normalisation, too, let it be adapted once, to the images as they are:
     `transductive_batch_norm(classifier, 0.5, lambda adapted: augmented(plain(adapted)))`.
-
-    The mean of log-probabilities (the geometric mean of probabilities) is sharper than that of
-    probabilities: a view that rules a class out is heard.
     """
     return lambda images: mean_log_probabilities(predictor(view) for view in views(images))
-
-
-def ensemble(predictors: Sequence[Predictor]) -> Predictor:
-    """Return the predictor that averages the log-probabilities of several, all weighing the same.
-
-    Args:
-        predictors: at least one; all of the same classes in the same order.
-    """
-    return lambda images: mean_log_probabilities(predictor(images) for predictor in predictors)
-
-
-def mean_log_probabilities(logits: Iterable[Tensor]) -> Tensor:
-    """Average log-softmax over several logits of the same images, holding two at a time.
-
-    Args:
-        logits: at least one float32 [N, classes]; log-probabilities count as logits.
-
-    Returns:
-        float32 [N, classes]; exponentials of a row sum to at most 1.
-
-    Raises:
-        UserError: there is nothing to average.
-    """
-    total, count = torch.zeros(()), 0
-    for count, one in enumerate(logits, start=1):  # noqa: B007 - the number is used after the loop
-        total = total.to(one.device) + log_softmax(one, dim=1)
-    if count == 0:
-        raise UserError("an ensemble of no classifiers predicts nothing: name at least one member")
-    return total / count
 
 
 def views(images: Tensor) -> Iterable[Tensor]:

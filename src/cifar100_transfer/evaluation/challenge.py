@@ -121,7 +121,7 @@ def predict_challenge(
     origin = classifier_digest(classifier)
     if config.method != "plain":
         origin += f" {config.method} {config.source_weight if adapts else ''}"
-    one = predictors_of([classifier.to(device)], [config.method], config.source_weight)
+    one = predictors_of(classifier.to(device), [config.method], config.source_weight)
     predict = one[config.method]
     at_once = challenge.images_per_severity if adapts else CHUNK
     total = len(DISTORTIONS) * len(SEVERITIES) * challenge.images_per_severity

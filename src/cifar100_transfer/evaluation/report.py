@@ -92,7 +92,11 @@ def render_report(report: Report) -> str:
         times=report.times.to_dict("records"),
         time_sentences=list(time_sentences(report)),
         significance=report.significance.to_dict("records"),
-        overfitting=[overfitting_sentence(name, m) for name, m in report.models.items()],
+        overfitting=[
+            overfitting_sentence(name, m)
+            for name, m in report.models.items()
+            if m["history"] is not None
+        ],
         calibration=[calibration_sentence(name, m["metrics"]) for name, m in report.models.items()],
         shifted=list(shift_sentences(report.models)),
         tuning=list(tuning_sentences(report.models)),
@@ -122,7 +126,7 @@ def render_model_card(
         model: its name.
         spec: its classes and preprocessing, as plain values.
         metrics: as stored in metrics.json.
-        summary: of its training.
+        summary: of its training, or of its members if it is an ensemble.
         per_class: as `per_class_table` makes it.
     """
     known = per_class.dropna(subset=["recall"]).sort_values("recall", kind="stable")
@@ -137,7 +141,10 @@ def render_model_card(
         hardest=known.head(5).to_dict("records"),
         easiest=known.tail(5).iloc[::-1].to_dict("records"),
         calibration=calibration_sentence(model, metrics),
-        gap=overfitting_verdict(metrics["train_accuracy"] - metrics["test_accuracy"]),
+        members=summary.get("recipe", {}).get("members"),
+        gap=None
+        if metrics["train_accuracy"] is None
+        else overfitting_verdict(metrics["train_accuracy"] - metrics["test_accuracy"]),
     )
 
 
@@ -384,7 +391,9 @@ def percent(share: float | None) -> str:
 
 
 def points(difference: float) -> str:
-    """Write a difference of shares in points."""
+    """Write a difference of shares in points, or a dash where it is unknown."""
+    if math.isnan(difference):
+        return "\N{EN DASH}"
     return f"{100 * difference:.1f}\N{NO-BREAK SPACE}points"
 
 

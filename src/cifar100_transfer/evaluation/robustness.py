@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cifar100_transfer.config import ADAPTING, RobustnessMethod
+from cifar100_transfer.config import ADAPTING, VIEWING, RobustnessMethod
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifar100_transfer.errors import UserError
@@ -17,7 +17,6 @@ from cifar100_transfer.models import Classifier
 from .adaptation import (
     Predictor,
     augmented,
-    ensemble,
     has_batch_norm,
     plain,
     transductive_batch_norm,
@@ -27,16 +26,15 @@ logger = logging.getLogger(__name__)
 
 
 def predictors_of(
-    classifiers: Sequence[Classifier],
-    methods: Sequence[RobustnessMethod],
-    source_weight: float | None,
+    classifier: Classifier, methods: Sequence[RobustnessMethod], source_weight: float | None
 ) -> dict[str, Predictor]:
     """Build a predictor for every method.
 
     Args:
-        classifiers: one, or the members of an ensemble, all of the same classes.
+        classifier: one, or an ensemble, of which members without batch normalisation take no part
+            in adaptation.
         methods: `plain`; `batch_norm`: transductive adaptation; `tta`: test-time augmentation;
-            `batch_norm_tta`: both. Members without batch normalisation take no part in adaptation.
+            `batch_norm_tta`: both.
         source_weight: for the adapting methods; None leaves them out.
 
     Returns:
@@ -52,19 +50,15 @@ def predictors_of(
             f"measured: add plain"
         )
 
-    def member(classifier: Classifier, method: RobustnessMethod) -> Predictor:
+    def predictor(method: RobustnessMethod) -> Predictor:
         def use(adapted: Classifier) -> Predictor:
-            predictor = plain(adapted)
-            return augmented(predictor) if method in ("tta", "batch_norm_tta") else predictor
+            return augmented(plain(adapted)) if method in VIEWING else plain(adapted)
 
-        if method in ADAPTING and source_weight is not None and has_batch_norm(classifier):
+        if method in ADAPTING and source_weight is not None:
             return transductive_batch_norm(classifier, source_weight, use)
         return use(classifier)
 
-    return {
-        method: ensemble([member(classifier, method) for classifier in classifiers])
-        for method in usable
-    }
+    return {method: predictor(method) for method in usable}
 
 
 def measure_accuracy(predictors: Mapping[str, Predictor], images: ImageSet) -> dict[str, float]:
@@ -142,7 +136,7 @@ def measure_robustness(
 
 
 def rank_source_weights(
-    classifiers: Sequence[Classifier],
+    classifier: Classifier,
     validation: ImageSet,
     source_weights: Sequence[float],
     seed: int,
@@ -151,20 +145,20 @@ def rank_source_weights(
     """Measure batch-norm adaptation for several mixing weights, to choose one.
 
     Args:
-        classifiers: one, or the members of an ensemble.
+        classifier: one, or an ensemble.
         validation: clean validation images; never those that are to be reported on.
         source_weights: the candidates, each in [0, 1].
         seed: of the corruptions.
-        model: whose classifiers they are, for the log.
+        model: whose classifier it is, for the log.
 
     Returns:
         Mean corruption accuracy by weight, best first, of equals the one that was named first;
-        empty if no classifier has batch normalisation.
+        empty if the classifier has no batch normalisation.
     """
-    if not any(has_batch_norm(classifier) for classifier in classifiers):
+    if not has_batch_norm(classifier):
         return {}
     candidates = {
-        str(weight): predictors_of(classifiers, ["batch_norm"], weight)["batch_norm"]
+        str(weight): predictors_of(classifier, ["batch_norm"], weight)["batch_norm"]
         for weight in source_weights
     }
     table = measure_robustness(candidates, validation, "validation", seed, model=model)

@@ -36,7 +36,7 @@ def surest_examples(predictions: Predictions, count: int) -> torch.Tensor:
 def grad_cam(classifier: Classifier, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """Compute how much each region of an image speaks for a class.
 
-    Taken at the last feature map of at least 4 x 4 pixels.
+    Taken at the last feature map of at least 4 x 4 pixels; of an ensemble, the mean over members.
 
     Args:
         classifier: on any device; its mode is put back.
@@ -47,21 +47,31 @@ def grad_cam(classifier: Classifier, images: torch.Tensor, classes: torch.Tensor
         Float32 [N, H, W] on the CPU, in [0, 1]: the positive part of the class's evidence, each
         image divided by its largest value; all 0 where nothing speaks for the class.
     """
-    device = classifier.mean.device
     was_training = classifier.training
     classifier.eval()
     try:
-        inputs = classifier.preprocess(images.to(device))
-        layer = _last_map(classifier.network, inputs[:1])
-        heat = LayerGradCam(classifier.network, layer).attribute(
-            inputs, target=classes.to(device), relu_attributions=True
-        )
+        heats = [_heat_map(member, images, classes) for member in classifier.members]
     finally:
         classifier.train(was_training)
+    return _scaled(torch.stack(heats).mean(0)).cpu()
+
+
+def _heat_map(classifier: Classifier, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    device = classifier.mean.device
+    inputs = classifier.preprocess(images.to(device))
+    layer = _last_map(classifier.network, inputs[:1])
+    heat = LayerGradCam(classifier.network, layer).attribute(
+        inputs, target=classes.to(device), relu_attributions=True
+    )
     heat = nn.functional.interpolate(
         heat.detach().float(), size=images.shape[-2:], mode="bilinear"
     ).squeeze(1)
-    return (heat / heat.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)).cpu()
+    return _scaled(heat)
+
+
+def _scaled(heat: torch.Tensor) -> torch.Tensor:
+    """Divide each image [H, W] of non-negative values by its largest."""
+    return heat / heat.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
 
 
 def _last_map(network: nn.Module, inputs: torch.Tensor) -> nn.Module:

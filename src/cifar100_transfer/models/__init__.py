@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     from .classifier import (
         Classifier,
         ClassifierSpec,
+        average_classifiers,
         classifier_digest,
         load_classifier,
+        read_spec,
         save_classifier,
     )
     from .cost import count_flops
     from .device import choose_device, choose_precision, is_out_of_memory
     from .express import ExpressCNN
     from .inference import inference_batch_size, predict_logits
+    from .log_probabilities import mean_log_probabilities
     from .simple_cnn import SimpleCNN
 
 _HOMES = {
@@ -43,8 +46,10 @@ _HOMES = {
     "zero_init_residual": "backbones",
     "Classifier": "classifier",
     "ClassifierSpec": "classifier",
+    "average_classifiers": "classifier",
     "classifier_digest": "classifier",
     "load_classifier": "classifier",
+    "read_spec": "classifier",
     "save_classifier": "classifier",
     "choose_device": "device",
     "choose_precision": "device",
@@ -53,6 +58,7 @@ _HOMES = {
     "ExpressCNN": "express",
     "inference_batch_size": "inference",
     "predict_logits": "inference",
+    "mean_log_probabilities": "log_probabilities",
     "SimpleCNN": "simple_cnn",
 }
 
@@ -62,6 +68,7 @@ __all__ = [
     "ExpressCNN",
     "SimpleCNN",
     "architectures",
+    "average_classifiers",
     "build_network",
     "check_architecture",
     "check_backbone",
@@ -75,7 +82,9 @@ __all__ = [
     "keep_freed_memory",
     "load_backbone",
     "load_classifier",
+    "mean_log_probabilities",
     "predict_logits",
+    "read_spec",
     "return_freed_memory",
     "save_classifier",
     "zero_init_residual",

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, cast
 
 import safetensors
 import torch
 from torch import nn
 
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.sealed import content_digest, pack, unpack
+from cifar100_transfer.sealed import content_digest, pack, read_description, unpack
 from cifar100_transfer.storage import atomic_path
 
 from .backbones import build_network, load_current_state, memory_format
+from .log_probabilities import mean_log_probabilities
 
 _METADATA_KEY = "classifier"
+_MEMBERS = "members"
+ENSEMBLE = "ensemble"
+"""What stands for the architecture of a classifier that averages several others."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +53,41 @@ class ClassifierSpec:
     coarse_of_class: tuple[int, ...] = ()
     recipe: dict[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Rebuild a spec from the JSON that `to_json` wrote.
+    @staticmethod
+    def from_json(text: str) -> ClassifierSpec:
+        """Rebuild a spec, an `EnsembleSpec` where it has members, from the JSON of `to_json`.
 
         Raises:
-            ValueError: the text is no JSON object with exactly this class's fields.
+            ValueError: the text is no JSON object with exactly the fields of one of the two.
         """
-        values = json.loads(text)
-        names = {entry.name for entry in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
-            raise ValueError(f"expected the fields {sorted(names)}")
-        # JSON has no tuples.
-        values |= {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
-        return cls(**values)
+        return _spec_from(json.loads(text))
 
     def to_json(self) -> str:
         """Return the spec as JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class EnsembleSpec(ClassifierSpec):
+    """All that is needed to rebuild an ensemble; see `average_classifiers`.
+
+    Attributes:
+        members: of the classifiers that are averaged.
+    """
+
+    members: tuple[ClassifierSpec, ...] = ()
+
+
+def _spec_from(values: Any) -> ClassifierSpec:
+    kind = EnsembleSpec if isinstance(values, dict) and _MEMBERS in values else ClassifierSpec
+    names = {entry.name for entry in fields(kind)}
+    if not isinstance(values, dict) or set(values) != names:
+        raise ValueError(f"expected the fields {sorted(names)}")
+    # JSON has no tuples.
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    if kind is EnsembleSpec:
+        values[_MEMBERS] = tuple(map(_spec_from, values[_MEMBERS]))
+    return kind(**values)
 
 
 class Classifier(nn.Module):
@@ -87,11 +109,23 @@ class Classifier(nn.Module):
     def __init__(self, spec: ClassifierSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.network = build_network(
-            spec.architecture, len(spec.class_names), self.network_size, spec.dropout
+        self.network = (
+            _Ensemble(spec.members)
+            if isinstance(spec, EnsembleSpec)
+            else build_network(
+                spec.architecture, len(spec.class_names), self.network_size, spec.dropout
+            )
         )
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
+
+    @property
+    def members(self) -> tuple[Classifier, ...]:
+        """The classifiers that are averaged, if this is an ensemble; otherwise itself alone."""
+        network = self.network
+        if isinstance(network, _Ensemble):
+            return tuple(cast(Iterable[Classifier], network.members))
+        return (self,)
 
     @property
     def network_size(self) -> tuple[int, int]:
@@ -125,6 +159,68 @@ class Classifier(nn.Module):
             values = nn.functional.interpolate(values, size=size, mode="bilinear", antialias=True)
         normalized = (values - self.mean * scale) / (self.std * scale)
         return normalized.contiguous(memory_format=memory_format(self.spec.architecture))
+
+
+class _Ensemble(nn.Module):
+    """Several classifiers on the same images, each with its own preprocessing.
+
+    Args:
+        specs: of the members.
+    """
+
+    def __init__(self, specs: Sequence[ClassifierSpec]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(map(Classifier, specs))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return mean_log_probabilities(member(images) for member in self.members)
+
+
+def average_classifiers(members: Sequence[Classifier], recipe: dict[str, Any]) -> Classifier:
+    """Make one classifier of several: its logits are the mean of their log-probabilities.
+
+    It is stored, judged and used as any other. Deep ensembles (Lakshminarayanan et al. 2017)
+    average probabilities; the mean of log-probabilities is explained at `mean_log_probabilities`.
+
+    Args:
+        members: at least one; all of the same classes, for images of the same size. They are
+            copied.
+        recipe: for the specification of the ensemble.
+
+    Returns:
+        The ensemble on the CPU in evaluation mode.
+
+    Raises:
+        UserError: there are no members, or their classes or sizes of images differ.
+    """
+    if not members:
+        raise UserError("an ensemble of no classifiers predicts nothing: name at least one member")
+    first = members[0].spec
+    for member in members[1:]:
+        if member.spec.class_names != first.class_names:
+            raise UserError("members of an ensemble must know the same classes, in the same order")
+        if member.spec.input_size != first.input_size:
+            raise UserError(
+                f"members of an ensemble must take images of the same size, not "
+                f"{list(first.input_size)} and {list(member.spec.input_size)} pixels"
+            )
+    ensemble = Classifier(
+        EnsembleSpec(
+            architecture=ENSEMBLE,
+            class_names=first.class_names,
+            # To [0, 1] and no further: every member normalises as it was trained to.
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
+            input_size=first.input_size,
+            coarse_names=first.coarse_names,
+            coarse_of_class=first.coarse_of_class,
+            recipe=recipe,
+            members=tuple(member.spec for member in members),
+        )
+    )
+    for own, member in zip(ensemble.members, members, strict=True):
+        load_current_state(own, member.state_dict())
+    return ensemble.eval()
 
 
 def _check_images(images: torch.Tensor) -> None:
@@ -164,7 +260,7 @@ def load_classifier(path: Path | str) -> Classifier:
     file = _newest_version(Path(path))
     try:
         weights, description = unpack(file, _METADATA_KEY)
-        classifier = Classifier(ClassifierSpec.from_json(json.dumps(description)))
+        classifier = Classifier(_spec_from(description))
         load_current_state(classifier, weights)
     except FileNotFoundError:
         raise UserError(f"{file} does not exist: train the model first") from None
@@ -176,6 +272,18 @@ def load_classifier(path: Path | str) -> Classifier:
     if not all(bool(values.isfinite().all()) for values in classifier.state_dict().values()):
         raise UserError(f"{file} holds weights that are not finite: train the model again")
     return classifier.eval()
+
+
+def read_spec(file: Path) -> ClassifierSpec:
+    """Read what a stored classifier is, without its weights and without checking them.
+
+    Raises:
+        UserError: no such file, damaged, or not one of this project's classifiers.
+    """
+    try:
+        return _spec_from(read_description(file, _METADATA_KEY))
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{file} holds no classifier of this project, or is damaged") from error
 
 
 def _newest_version(path: Path) -> Path:

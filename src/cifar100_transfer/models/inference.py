@@ -15,9 +15,11 @@ _PIXELS = _IMAGES * 64 * 64
 def inference_batch_size(classifier: Classifier) -> int:
     """Return how many images a classifier is given at once: 512, or as many pixels of larger ones.
 
-    It changes speed and memory, not the logits (up to rounding).
+    Of an ensemble the member with the largest images counts. It changes speed and memory, not the
+    logits (up to rounding).
     """
-    return max(1, min(_IMAGES, _PIXELS // math.prod(classifier.network_size)))
+    largest = max(math.prod(member.network_size) for member in classifier.members)
+    return max(1, min(_IMAGES, _PIXELS // largest))
 
 
 @torch.inference_mode()

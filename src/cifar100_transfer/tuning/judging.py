@@ -41,6 +41,6 @@ def judge(result: TrainingResult, data: TrialData, corrupted_images: int | None)
 def _mean_corruption_accuracy(classifier: Classifier, data: TrialData, count: int) -> float:
     chosen = stratified_subset(data.validation_set, count, CORRUPTION_SEED)
     chosen = chosen.with_images(chosen.images.to(data.compute.device))
-    predictors = predictors_of([classifier.to(data.compute.device)], ["plain"], source_weight=None)
+    predictors = predictors_of(classifier.to(data.compute.device), ["plain"], source_weight=None)
     table = measure_robustness(predictors, chosen, "validation", CORRUPTION_SEED)
     return float(table["accuracy"].mean())

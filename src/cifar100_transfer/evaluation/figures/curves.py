@@ -76,11 +76,12 @@ def overlaid_curves(histories: dict[str, pd.DataFrame]) -> Figure:
     Args:
         histories: by model name; each with `epoch`, `validation_accuracy` and `seconds` (of that
             epoch). The time axis is logarithmic where one model took over 20 times another's time.
+            Without any model the panels are empty.
     """
     figure = empty_figure(10, 4.6, "Validation accuracy of every model")
     by_epoch, by_time = figure.subplots(1, 2, sharey=True)
     totals = [float(history["seconds"].sum()) for history in histories.values()]
-    unit, divisor = time_unit(max(totals))
+    unit, divisor = time_unit(max(totals, default=0))
     for k, (name, history) in enumerate(histories.items()):
         line: dict[str, Any] = {
             "color": SERIES[k % len(SERIES)],
@@ -97,7 +98,7 @@ def overlaid_curves(histories: dict[str, pd.DataFrame]) -> Figure:
     by_epoch.yaxis.set_major_formatter(PercentFormatter(1.0))
     by_time.set_title("by training time")
     by_time.set_xlabel(unit)
-    if max(totals) > 20 * min(totals) > 0:
+    if totals and max(totals) > 20 * min(totals) > 0:
         by_time.set_xscale("log")
         by_time.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         by_time.xaxis.set_major_formatter("{x:g}")
@@ -105,5 +106,6 @@ def overlaid_curves(histories: dict[str, pd.DataFrame]) -> Figure:
         by_time.set_xlabel(f"{unit} (logarithmic)")
     for axes in (by_epoch, by_time):
         axes.grid()
-    figure.legend(loc="outside lower center", ncols=min(len(histories), 3))
+    if histories:
+        figure.legend(loc="outside lower center", ncols=min(len(histories), 3))
     return figure

@@ -1,6 +1,7 @@
 """Nodes of the comparison pipeline."""
 
 import logging
+import math
 from itertools import combinations
 from typing import Any
 
@@ -61,14 +62,15 @@ def compare_models(
     for result in chosen:
         metrics, git = result["metrics"], (result["manifest"] or {}).get("git") or {}
         validation, test = metrics["validation_accuracy"], metrics["test_accuracy"]
+        train = math.nan if metrics["train_accuracy"] is None else metrics["train_accuracy"]
         rows.append(
             {
                 "model": result["model"],
                 **{name: result["summary"].get(name) for name in _FROM_SUMMARY},
                 **{name: metrics.get(name) for name in _FROM_METRICS},
                 "corrupted_accuracy": _corrupted_accuracy(result["robustness"]),
-                "train_test_gap": metrics["train_accuracy"] - test,
-                "train_validation_gap": metrics["train_accuracy"] - validation,
+                "train_test_gap": train - test,
+                "train_validation_gap": train - validation,
                 "validation_test_gap": validation - test,
                 "run": result["run"],
                 "manifest": f"runs/{result['run']}.json" if result["manifest"] else None,
@@ -83,21 +85,25 @@ def measure_time_to_accuracy(results: list[dict[str, Any]], comparison: DataFram
     """Tabulate how soon each model reaches the best validation accuracy of each other one.
 
     Pairs that were trained on different devices, or validated on different numbers of images, are
-    left out, and the log says so.
+    left out, and the log says so. So are, silently, ensembles: nothing was trained.
     """
     from cifar100_transfer.evaluation.metrics import time_to_accuracy
 
-    named = _named(results, comparison)
+    trained = _trained(_named(results, comparison))
     incomparable = set()
-    for (first, one), (second, other) in combinations(named.items(), 2):
+    for (first, one), (second, other) in combinations(trained.items(), 2):
         if what := _difference_in_conditions(one["summary"], other["summary"]):
             logger.info("'%s' and '%s' had %s: their times are not compared", first, second, what)
             incomparable |= {(first, second), (second, first)}
-    table = time_to_accuracy({name: result["history"] for name, result in named.items()})
+    table = time_to_accuracy({name: result["history"] for name, result in trained.items()})
     pairs = zip(table["reference"], table["model"], strict=True)
     # By position: an empty mask would leave out the columns instead of the rows.
     compared = [row for row, pair in enumerate(pairs) if pair not in incomparable]
     return table.iloc[compared].reset_index(drop=True)
+
+
+def _trained(named: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: result for name, result in named.items() if result["history"] is not None}
 
 
 def _difference_in_conditions(one: dict[str, Any], other: dict[str, Any]) -> str | None:
@@ -167,8 +173,8 @@ def draw_overlaid_curves(results: list[dict[str, Any]], comparison: DataFrame) -
     """Draw every model's validation accuracy over epochs and over seconds."""
     from cifar100_transfer.evaluation import figures
 
-    named = _named(results, comparison)
-    return figures.overlaid_curves({name: result["history"] for name, result in named.items()})
+    trained = _trained(_named(results, comparison))
+    return figures.overlaid_curves({name: result["history"] for name, result in trained.items()})
 
 
 def write_report(

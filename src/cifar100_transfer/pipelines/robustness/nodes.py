@@ -1,8 +1,7 @@
 """Nodes of the robustness template.
 
-Functions that take classifiers take one, or several that are judged as an ensemble; `model` is the
-name of either, for log and title. Validation images choose, test images are only reported on: that
-is why they go through nodes of their own.
+`model` is the name of the classifier, for log and title. Validation images choose, test images are
+only reported on: that is why they go through nodes of their own.
 """
 
 import logging
@@ -18,7 +17,8 @@ def choose_adaptation(
     validation_set: ImageSet,
     robustness: RobustnessConfig,
     compute: ComputeConfig,
-    *classifiers: Classifier,
+    classifier: Classifier,
+    *,
     model: str,
 ) -> dict[str, Any]:
     """Choose the mixing weight of batch-norm adaptation on corrupted validation images.
@@ -28,16 +28,17 @@ def choose_adaptation(
     unmeasured, as measuring it is a pass over all corruptions.
     """
     from cifar100_transfer.evaluation.adaptation import has_batch_norm
+    from cifar100_transfer.evaluation.prediction import check_validation
     from cifar100_transfer.evaluation.robustness import rank_source_weights
 
     if not set(ADAPTING) & set(robustness.methods):
         return {"source_weight": None, "candidates": {}}
-    if len(robustness.source_weights) == 1 and any(map(has_batch_norm, classifiers)):
+    if len(robustness.source_weights) == 1 and has_batch_norm(classifier):
         return {"source_weight": robustness.source_weights[0], "candidates": {}}
-    _check_validation(validation_set, *classifiers)
-    validation_set = _prepare(validation_set, robustness, compute, *classifiers)
+    check_validation(classifier, validation_set)
+    validation_set = _prepare(validation_set, robustness, compute, classifier)
     ranked = rank_source_weights(
-        classifiers, validation_set, robustness.source_weights, robustness.seed, model
+        classifier, validation_set, robustness.source_weights, robustness.seed, model
     )
     if not ranked:
         logger.info("%s: no batch normalisation, so the methods adapting it are left out", model)
@@ -52,13 +53,16 @@ def measure_on_validation(
     adaptation: dict[str, Any],
     robustness: RobustnessConfig,
     compute: ComputeConfig,
-    *classifiers: Classifier,
+    classifier: Classifier,
+    *,
     model: str,
 ) -> tuple[DataFrame, dict[str, float]]:
     """Measure every method on corrupted, and on clean, validation images."""
-    _check_validation(validation_set, *classifiers)
+    from cifar100_transfer.evaluation.prediction import check_validation
+
+    check_validation(classifier, validation_set)
     return _measure(
-        model, "validation", validation_set, adaptation, robustness, compute, *classifiers
+        model, "validation", validation_set, adaptation, robustness, compute, classifier
     )
 
 
@@ -67,11 +71,12 @@ def measure_on_test(
     adaptation: dict[str, Any],
     robustness: RobustnessConfig,
     compute: ComputeConfig,
-    *classifiers: Classifier,
+    classifier: Classifier,
+    *,
     model: str,
 ) -> tuple[DataFrame, dict[str, float]]:
     """Measure every method on corrupted, and on clean, test images."""
-    return _measure(model, "test", test_set, adaptation, robustness, compute, *classifiers)
+    return _measure(model, "test", test_set, adaptation, robustness, compute, classifier)
 
 
 def summarize(
@@ -80,12 +85,13 @@ def summarize(
     test: DataFrame,
     test_clean: dict[str, float],
     adaptation: dict[str, Any],
-    *classifiers: Classifier,
+    classifier: Classifier,
+    *,
     model: str,
 ) -> tuple[DataFrame, dict[str, Any]]:
     """Put both sets' rows into one table, and sum up every method on each.
 
-    The summary says which `classifiers` were judged, by their digests.
+    `classifiers` in the summary holds the digest of the one that was judged.
     """
     import pandas as pd
 
@@ -114,7 +120,7 @@ def summarize(
         )
     table = pd.concat([validation, test], ignore_index=True)
     return table, {
-        "classifiers": [classifier_digest(classifier) for classifier in classifiers],
+        "classifiers": [classifier_digest(classifier)],
         "validation_images": int(validation["images"].iloc[0]),
         "test_images": int(test["images"].iloc[0]),
         "adaptation": adaptation,
@@ -152,7 +158,7 @@ def _measure(
     adaptation: dict[str, Any],
     robustness: RobustnessConfig,
     compute: ComputeConfig,
-    *classifiers: Classifier,
+    classifier: Classifier,
 ) -> tuple[DataFrame, dict[str, float]]:
     from cifar100_transfer.evaluation.robustness import (
         measure_accuracy,
@@ -160,34 +166,26 @@ def _measure(
         predictors_of,
     )
 
-    images = _prepare(images, robustness, compute, *classifiers)
-    predictors = predictors_of(classifiers, robustness.methods, adaptation["source_weight"])
+    images = _prepare(images, robustness, compute, classifier)
+    predictors = predictors_of(classifier, robustness.methods, adaptation["source_weight"])
     clean = measure_accuracy(predictors, images)
     table = measure_robustness(predictors, images, set_name, robustness.seed, model=model)
     return table, clean
-
-
-def _check_validation(validation_set: ImageSet, *classifiers: Classifier) -> None:
-    from cifar100_transfer.evaluation.prediction import check_validation
-
-    for classifier in classifiers:
-        check_validation(classifier, validation_set)
 
 
 def _prepare(
     images: ImageSet,
     robustness: RobustnessConfig,
     compute: ComputeConfig,
-    *classifiers: Classifier,
+    classifier: Classifier,
 ) -> ImageSet:
-    """Check classes, move the classifiers to the device, and choose the images to be judged."""
+    """Check classes, move the classifier to the device, and choose the images to be judged."""
     from cifar100_transfer.data import stratified_subset
     from cifar100_transfer.evaluation.prediction import check_classes
     from cifar100_transfer.models import choose_device
 
     device = choose_device(compute.device)
-    for classifier in classifiers:
-        check_classes(classifier, images)
-        classifier.to(device)
+    check_classes(classifier, images)
+    classifier.to(device)
     chosen = stratified_subset(images, robustness.images, robustness.seed)
     return chosen.with_images(chosen.images.to(device))

@@ -1,8 +1,5 @@
 """The robustness template."""
 
-import warnings
-from collections.abc import Sequence
-
 from kedro.pipeline import Node, Pipeline
 
 from cifar100_transfer.pipelines.binding import told
@@ -17,23 +14,14 @@ from .nodes import (
 )
 
 
-def create_pipeline(model: str, members: Sequence[str] = ()) -> Pipeline:
-    """Return the judgement of one model, or of an ensemble, on corrupted images.
-
-    Args:
-        model: namespace.
-        members: models that are judged together; none: the model of that name alone.
-    """
-    classifiers = {f"{member}_classifier": f"{member}.classifier" for member in members}
-    with warnings.catch_warnings():
-        # Kedro advises against reading from another namespace; an ensemble does just that.
-        warnings.filterwarnings("ignore", message="One or more dataset names contain '.'")
-        return Pipeline(
-            _template(model, list(classifiers) or ["classifier"]),
-            namespace=model,
-            inputs={"validation_set": "validation_set", "test_set": "test_set", **classifiers},
-            parameters={"params:robustness", "params:compute"},
-        )
+def create_pipeline(model: str) -> Pipeline:
+    """Return the judgement of one model on corrupted images, under its namespace."""
+    return Pipeline(
+        _template(model),
+        namespace=model,
+        inputs={"validation_set", "test_set"},
+        parameters={"params:robustness", "params:compute"},
+    )
 
 
 def create_corruption_grid() -> Pipeline:
@@ -51,8 +39,8 @@ def create_corruption_grid() -> Pipeline:
     )
 
 
-def _template(model: str, classifiers: list[str]) -> Pipeline:
-    settings = ["params:robustness", "params:compute", *classifiers]
+def _template(model: str) -> Pipeline:
+    settings = ["params:robustness", "params:compute", "classifier"]
     return Pipeline(
         [
             Node(
@@ -78,7 +66,7 @@ def _template(model: str, classifiers: list[str]) -> Pipeline:
                 inputs=[
                     *("validation_robustness", "validation_clean_accuracy"),
                     *("test_robustness", "test_clean_accuracy", "adaptation"),
-                    *classifiers,
+                    "classifier",
                 ],
                 outputs=["robustness", "robustness_summary"],
                 name="summarize_robustness",
