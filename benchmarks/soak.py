@@ -73,12 +73,12 @@ MEASURED = (
     ("--pipelines=screening --env=quick", ""),
     ("--pipelines=pretraining", ""),
     ("--pipelines=transfer", "weights=FILE,transfer.training.epochs=1"),
-    ("--pipelines=ensemble_robustness", "robustness.images=200"),  # after `transfer`
+    ("--pipelines=ensemble", ""),  # after `transfer`
     ("--pipelines=express", EXPRESS),
     ("--pipelines=express", f"compute.precision=auto,{EXPRESS}"),
     ("--pipelines=express --env=express_robust", f"compute.precision=auto,{EXPRESS}"),
 )
-NEEDING_WEIGHTS = ("--pipelines=transfer", "--pipelines=ensemble_robustness")
+NEEDING_WEIGHTS = ("--pipelines=transfer", "--pipelines=ensemble")
 # What other pipelines start from.
 BEFORE = ("__default__", "submission")
 SKIPPED = ("__default__",)  # it is the models' pipelines and the comparison

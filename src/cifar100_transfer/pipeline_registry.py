@@ -43,7 +43,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         ),
         "ingestion": data,
         **models,
-        ENSEMBLE: data + ensemble.create_pipeline(ENSEMBLE) + evaluation.create_pipeline(ENSEMBLE),
+        # On the images of its members' trainings, which are stored: no ingestion.
+        ENSEMBLE: ensemble.create_pipeline(ENSEMBLE) + evaluation.create_pipeline(ENSEMBLE),
         "pretraining": _pretraining(),
         "comparison": comparison.create_pipeline(),
         "prediction": prediction.create_pipeline(),

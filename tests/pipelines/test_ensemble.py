@@ -69,7 +69,8 @@ def test_seeds_of_a_model_become_one_that_is_judged_like_any(
 
 
 def test_it_stands_in_the_comparison_beside_what_it_is_made_of(project: Path, run: Run) -> None:
-    run("simple_cnn", to_outputs=[*TRAINED, "simple_cnn.metrics", "simple_cnn.predictions"])
+    judged = ["simple_cnn.metrics", "simple_cnn.predictions", "class_counts", "sample_grid"]
+    run("simple_cnn", to_outputs=[*TRAINED, *judged])
     run("ensemble", parameters=ensemble_of("simple_cnn"))
     run("comparison")
     reporting = project / "data" / "sample" / "08_reporting"
@@ -77,9 +78,9 @@ def test_it_stands_in_the_comparison_beside_what_it_is_made_of(project: Path, ru
     assert rows["train_accuracy"].isna().to_dict() == {"ensemble": True, "simple_cnn": False}
     assert rows["test_accuracy"].nunique() == 1, "it has one member and says what that one says"
     page = newest(reporting, "report.html").read_text()
-    assert "<td>simple_cnn (seed 0)</td>" in page
+    assert "<td>the mean of simple_cnn (seed 0)</td>" in page
     assert "ensemble" not in page.split('id="overfitting"')[1].split('id="calibration"')[0]
-    for odd in (">nan", "None"):
+    for odd in (">nan", "None", "{}"):
         assert odd not in page
 
 
@@ -101,8 +102,9 @@ def test_a_model_that_is_not_stored_stops_the_run_before_it_starts(project: Path
 def test_members_that_were_validated_on_other_images_are_refused(project: Path, run: Run) -> None:
     run("simple_cnn", to_outputs=TRAINED)
     split = {"split": {"validation_share": 0.2, "seed": 1}}
+    run("ingestion", to_outputs=["train_set", "validation_set", "test_set"], parameters=split)
     with pytest.raises(UserError, match="another split"):
-        run("ensemble", parameters=ensemble_of("simple_cnn") | split)
+        run("ensemble", parameters=ensemble_of("simple_cnn"))
     assert not (project / "data" / "sample" / "06_models" / "ensemble").exists()
 
 

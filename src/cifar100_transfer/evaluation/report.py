@@ -348,7 +348,7 @@ def _listed(names: list[str]) -> str:
 
 def _settings(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Flatten a recipe into named settings; those without a meaning beside the others are None."""
-    settings = dict(leaves({part: recipe.get(part, {}) for part in _RECIPE_PARTS}))
+    settings = dict(leaves({part: recipe[part] for part in _RECIPE_PARTS if part in recipe}))
     for path, value in settings.items():
         if path in _PLAIN_SETTINGS:
             continue

@@ -138,7 +138,9 @@ def accuracy_against_cost(table: pd.DataFrame) -> Figure:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_locator(LogLocator())
-        axes.xaxis.set_major_formatter(lambda value, _: amount(value))
+        axes.xaxis.set_major_formatter(
+            lambda value, _: amount(value) if value >= 1 else f"{value:g}"
+        )
         axes.margins(x=0.2)
         # On a logarithmic scale at least one power of ten must be in sight.
         low, high = axes.get_xlim()
