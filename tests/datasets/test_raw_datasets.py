@@ -49,7 +49,7 @@ def test_wrong_settings_are_named(
 @pytest.mark.parametrize("kind", ["CIFAR10Dataset", "ImageFolderDataset"])
 def test_raw_data_is_never_written(tmp_path: Path, kind: str) -> None:
     settings = {"image_size": 8} if kind == "ImageFolderDataset" else {}
-    with pytest.raises(DatasetError, match="raw data is read, never written"):
+    with pytest.raises(DatasetError, match="is an input, read and never written"):
         entry(kind, tmp_path, **settings).save("anything")
 
 

@@ -1,16 +1,39 @@
-"""What all stored artifacts have in common."""
+"""What all inputs, and all stored artifacts, have in common."""
 
 from abc import abstractmethod
 from pathlib import Path, PurePosixPath
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
-from kedro.io import AbstractVersionedDataset, Version
+from kedro.io import AbstractDataset, AbstractVersionedDataset, Version
 from kedro.io.core import VersionNotFoundError
 
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.storage import checksums, file_digest
 
 Artifact = TypeVar("Artifact")
+
+
+class InputDataset(AbstractDataset[NoReturn, Artifact], Generic[Artifact]):
+    """A file or folder that nodes read and no node writes. Subclasses say how it is read.
+
+    Args:
+        filepath: the file or folder.
+        metadata: free entries of the catalog, read by kedro-viz.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._path = Path(filepath)
+        self.metadata = metadata
+
+    def save(self, data: NoReturn) -> None:
+        """Refuse."""
+        raise UserError(
+            f"{self._path} is an input, read and never written: give what a node makes a catalog "
+            f"entry of another type"
+        )
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._path}
 
 
 class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Artifact]):

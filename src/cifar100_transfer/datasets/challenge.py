@@ -1,9 +1,7 @@
 """The challenge files, as published or made from other test images, and the submission."""
 
 from pathlib import Path
-from typing import Any, NoReturn
-
-from kedro.io import AbstractDataset
+from typing import Any
 
 from cifar100_transfer.data.challenge import (
     ChallengeFiles,
@@ -19,12 +17,12 @@ from cifar100_transfer.data.challenge import (
 from cifar100_transfer.data.cifar100 import read_cifar100
 from cifar100_transfer.errors import UserError
 
-from .base import ArtifactDataset
+from .base import ArtifactDataset, InputDataset
 
 _SOURCES = {"official": open_official_challenge, "own": open_own_challenge}
 
 
-class ChallengeDataset(AbstractDataset[NoReturn, ChallengeFiles]):
+class ChallengeDataset(InputDataset[ChallengeFiles]):
     """Nineteen files of distorted test images. Loading checks them and reads no image.
 
     Args:
@@ -37,9 +35,8 @@ class ChallengeDataset(AbstractDataset[NoReturn, ChallengeFiles]):
     def __init__(
         self, *, filepath: str, source: str = "official", metadata: dict[str, Any] | None = None
     ) -> None:
-        self._folder = Path(filepath)
+        super().__init__(filepath=filepath, metadata=metadata)
         self._source = source
-        self.metadata = metadata
 
     def load(self) -> ChallengeFiles:
         """Return a handle on the files.
@@ -49,21 +46,17 @@ class ChallengeDataset(AbstractDataset[NoReturn, ChallengeFiles]):
         """
         if self._source not in _SOURCES:
             raise UserError(f"challenge_source={self._source}: choose {' or '.join(_SOURCES)}")
-        return _SOURCES[self._source](self._folder)
+        return _SOURCES[self._source](self._path)
 
     def checksums(self) -> dict[str, str]:
         """Return the SHA-256 of every file, remembered beside the files."""
-        return _checksums(self._folder)
-
-    def save(self, data: NoReturn) -> None:
-        """Refuse: the challenge is an input."""
-        raise UserError(f"{self._folder}: the challenge is read, never written")
+        return _checksums(self._path)
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._folder, "source": self._source}
+        return {"filepath": self._path, "source": self._source}
 
 
-class GeneratedChallengeDataset(AbstractDataset[NoReturn, ChallengeFiles]):
+class GeneratedChallengeDataset(InputDataset[ChallengeFiles]):
     """A challenge of the same layout, made of a data set's test images by the own corruptions.
 
     Args:
@@ -72,10 +65,6 @@ class GeneratedChallengeDataset(AbstractDataset[NoReturn, ChallengeFiles]):
         metadata: free entries of the catalog, read by kedro-viz.
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._raw_data = Path(filepath)
-        self.metadata = metadata
-
     def load(self) -> ChallengeFiles:
         """Return a handle on the files, making those that are absent.
 
@@ -83,26 +72,19 @@ class GeneratedChallengeDataset(AbstractDataset[NoReturn, ChallengeFiles]):
             UserError: there are no test images, or the files can't be written.
         """
         try:
-            _, test_images = read_cifar100(self._raw_data, official=False)
+            _, test_images = read_cifar100(self._path, official=False)
         except UserError as error:
             raise UserError(
                 f"no challenge can be made of the test images ({error}): run the pipeline "
                 f"'ingestion' first"
             ) from error
-        folder = self._raw_data / "challenge"
+        folder = self._path / "challenge"
         write_challenge(folder, test_images.images)
         return open_own_challenge(folder)
 
-    def save(self, data: NoReturn) -> None:
-        """Refuse: the challenge is an input."""
-        raise UserError(f"{self._raw_data}: the challenge is read, never written")
-
     def checksums(self) -> dict[str, str]:
         """Return the SHA-256 of every file, remembered beside the files."""
-        return _checksums(self._raw_data / "challenge")
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._raw_data}
+        return _checksums(self._path / "challenge")
 
 
 def _checksums(folder: Path) -> dict[str, str]:

@@ -1,13 +1,11 @@
 """What a run is told on its command line to work on: one of the stored models, and pictures."""
 
 from pathlib import Path
-from typing import Any, NoReturn
-
-from kedro.io import AbstractDataset
 
 from cifar100_transfer.data.pictures import PictureFiles, find_pictures
 from cifar100_transfer.errors import UserError
 
+from .base import InputDataset
 from .tensors import ClassifierDataset
 
 
@@ -36,17 +34,13 @@ class ChosenClassifierDataset(ClassifierDataset):
         )
 
 
-class PicturesDataset(AbstractDataset[NoReturn, PictureFiles]):
+class PicturesDataset(InputDataset[PictureFiles]):
     """Pictures of one's own, named by `--params=images=FILE_OR_FOLDER`. Loading reads none of them.
 
     Args:
         filepath: a file, or a folder that is searched with the folders in it.
         metadata: free entries of the catalog, read by kedro-viz.
     """
-
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._path = Path(filepath)
-        self.metadata = metadata
 
     def check(self) -> None:
         """Raise a `UserError` if there is no such file or folder."""
@@ -61,10 +55,3 @@ class PicturesDataset(AbstractDataset[NoReturn, PictureFiles]):
             return find_pictures(self._path)
         except UserError as error:
             raise UserError(f"images: {error} with --params=images=FILE_OR_FOLDER") from None
-
-    def save(self, data: NoReturn) -> None:
-        """Refuse: pictures are an input."""
-        raise UserError(f"{self._path}: pictures are read, never written")
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._path}

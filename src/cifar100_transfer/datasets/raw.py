@@ -1,10 +1,7 @@
 """The data sets as they come: published ones, the embedded one, and those of one's own."""
 
 import json
-from pathlib import Path
-from typing import Any, Literal, NoReturn
-
-from kedro.io import AbstractDataset
+from typing import Any, Literal
 
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.data.cifar10 import CIFAR10, read_cifar10
@@ -14,25 +11,16 @@ from cifar100_transfer.data.sample import generate, write_cifar_archive_folder
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.storage import atomic_path, checksums
 
+from .base import InputDataset
 
-class RawDataset(AbstractDataset[NoReturn, tuple[ImageSet, ImageSet]]):
+
+class RawDataset(InputDataset[tuple[ImageSet, ImageSet]]):
     """Training and test images as they come. Subclasses say how they are read.
 
     Args:
         filepath: folder that holds the data.
         metadata: free entries of the catalog, read by kedro-viz.
     """
-
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._folder = Path(filepath)
-        self.metadata = metadata
-
-    def save(self, data: NoReturn) -> None:
-        """Refuse: raw data is an input."""
-        raise UserError(f"{self._folder}: raw data is read, never written")
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._folder}
 
 
 class CIFAR100Dataset(RawDataset):
@@ -46,11 +34,11 @@ class CIFAR100Dataset(RawDataset):
 
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Return training and test images."""
-        return read_cifar100(self._folder)
+        return read_cifar100(self._path)
 
     def checksums(self) -> dict[str, str]:
         """Return the SHA-256 of the files that are read, by name."""
-        return checksums(data_files(CIFAR100, self._folder))
+        return checksums(data_files(CIFAR100, self._path))
 
 
 class CIFAR10Dataset(RawDataset):
@@ -64,11 +52,11 @@ class CIFAR10Dataset(RawDataset):
 
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Return training and test images."""
-        return read_cifar10(self._folder)
+        return read_cifar10(self._path)
 
     def checksums(self) -> dict[str, str]:
         """Return the SHA-256 of the files that are read, by name."""
-        return checksums(data_files(CIFAR10, self._folder))
+        return checksums(data_files(CIFAR10, self._path))
 
 
 class ImageFolderDataset(RawDataset):
@@ -99,7 +87,7 @@ class ImageFolderDataset(RawDataset):
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Return training and test images."""
         self._check_settings()
-        return read_image_folder(self._folder, self._image_size, self._test_share, self._seed)
+        return read_image_folder(self._path, self._image_size, self._test_share, self._seed)
 
     def _check_settings(self) -> None:
         if not isinstance(self._image_size, int) or self._image_size < 1:
@@ -108,7 +96,7 @@ class ImageFolderDataset(RawDataset):
             raise UserError(f"test_share={self._test_share}: must lie between 0 and 1")
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._folder, "image_size": self._image_size}
+        return {"filepath": self._path, "image_size": self._image_size}
 
 
 class HuggingFaceDataset(ImageFolderDataset):
@@ -131,7 +119,7 @@ class HuggingFaceDataset(ImageFolderDataset):
         """Return training and test images."""
         self._check_settings()
         return read_saved_dataset(
-            self._folder, self._image_size, self._test_share, self._seed, self._label
+            self._path, self._image_size, self._test_share, self._seed, self._label
         )
 
 
@@ -166,7 +154,7 @@ class SampleDataset(RawDataset):
         """Return training and test images, generating the files where they are absent."""
         # The stamp is written last: without it, or with other settings in it, the files are not
         # those that were asked for.
-        stamp = self._folder / "sample.json"
+        stamp = self._path / "sample.json"
         wanted = json.dumps({"task": self._task, "seed": self._seed, **self._per_class})
         if not stamp.is_file() or stamp.read_text(encoding="utf-8") != wanted:
             # Or a generation that is cut off would leave its files under another one's stamp.
@@ -174,18 +162,18 @@ class SampleDataset(RawDataset):
             self._generate()
             with atomic_path(stamp) as temporary:
                 temporary.write_text(wanted, encoding="utf-8")
-        return read_cifar100(self._folder, official=False)
+        return read_cifar100(self._path, official=False)
 
     def checksums(self) -> dict[str, str]:
         """Return the SHA-256 of the files that are read, by name."""
-        return checksums(data_files(CIFAR100, self._folder))
+        return checksums(data_files(CIFAR100, self._path))
 
     def _generate(self) -> None:
         train, test = (
             generate(self._task, split, self._per_class[split], self._seed)
             for split in ("train", "test")
         )
-        write_cifar_archive_folder(self._folder, train, test)
+        write_cifar_archive_folder(self._path, train, test)
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._folder, "task": self._task, **self._per_class, "seed": self._seed}
+        return {"filepath": self._path, "task": self._task, **self._per_class, "seed": self._seed}

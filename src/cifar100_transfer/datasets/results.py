@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import pandas as pd
-from kedro.io import AbstractDataset
-
-from cifar100_transfer.errors import UserError
 
 from .artifacts import JSONDataset, TableDataset
+from .base import InputDataset
 from .manifests import RunManifestsDataset
 
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ class ModelResults(TypedDict):
     predictions: "Callable[[], Predictions] | None"
 
 
-class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
+class ResultsDataset(InputDataset[list[ModelResults]]):
     """Everything that was stored about every model that has metrics and a summary.
 
     Args:
@@ -47,11 +45,6 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
             a model.
         metadata: free entries of the catalog, read by kedro-viz.
     """
-
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._folder = Path(filepath) / "08_reporting"
-        self._predictions = Path(filepath) / "07_model_output"
-        self.metadata = metadata
 
     def load(self) -> list[ModelResults]:
         """Return all runs of all models, by model and then oldest first; empty if there are none.
@@ -62,10 +55,11 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
         classifier, `search` the newest of all. `predictions` are loaded when called. An ensemble
         has no `history`.
         """
-        manifests = RunManifestsDataset(filepath=str(self._folder / "runs")).load()
+        reporting = self._path / "08_reporting"
+        manifests = RunManifestsDataset(filepath=str(reporting / "runs")).load()
         return [
             results
-            for folder in sorted(self._folder.glob("*/"))
+            for folder in sorted(reporting.glob("*/"))
             for results in self._of_model(folder, manifests)
         ]
 
@@ -80,7 +74,7 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
                 continue
             history = _newest(folder / "history.csv", trained[0])
             summary = trained[1]
-            predictions = _newest(self._predictions / folder.name / _PREDICTIONS, run)
+            predictions = _newest(self._path / "07_model_output" / folder.name / _PREDICTIONS, run)
             names = {path.name for path in folder.glob("*.png")}
             pictures = {name: _newest(folder / name, run) for name in sorted(names)}
             judged = judgements.get(summary.get("classifier"))
@@ -104,13 +98,6 @@ class ResultsDataset(AbstractDataset[NoReturn, list[ModelResults]]):
                 )
             )
         return found
-
-    def save(self, data: NoReturn) -> None:
-        """Refuse: results are made by the models' own pipelines."""
-        raise UserError(f"{self._folder}: results are read here, never written")
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._folder.parent}
 
 
 def _newest(path: Path, until: str) -> Path | None:

@@ -4,14 +4,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
-
-from kedro.io import AbstractDataset
 
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import ClassifierSpec, read_spec
 
 from .artifacts import JSONDataset
+from .base import InputDataset
 
 _CLASSIFIER = "classifier.safetensors"
 _SUMMARY = "training_summary.json"
@@ -103,7 +101,7 @@ def _apart(spec: ClassifierSpec) -> tuple[int | None, str]:
     return seed, json.dumps(values, sort_keys=True)
 
 
-class StoredClassifiersDataset(AbstractDataset[NoReturn, StoredClassifiers]):
+class StoredClassifiersDataset(InputDataset[StoredClassifiers]):
     """All stored classifiers, to choose from.
 
     Args:
@@ -111,17 +109,6 @@ class StoredClassifiersDataset(AbstractDataset[NoReturn, StoredClassifiers]):
         metadata: free entries of the catalog, read by kedro-viz.
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._folder = Path(filepath)
-        self.metadata = metadata
-
     def load(self) -> StoredClassifiers:
         """Return what to choose from."""
-        return StoredClassifiers(self._folder)
-
-    def save(self, data: NoReturn) -> None:
-        """Refuse: classifiers are stored by the models' own pipelines."""
-        raise UserError(f"{self._folder}: classifiers are chosen here, never written")
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._folder}
+        return StoredClassifiers(self._path)
