@@ -105,6 +105,11 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_ones(
         ("simple_cnn.training.epochs", 0, "simple_cnn.training.epochs=0: input should be greater"),
         ("simple_cnn.training.epochs", "many", "simple_cnn.training.epochs='many': input should"),
         ("split.validation_share", 1.5, "split.validation_share=1.5"),
+        (
+            "ensemble.members",
+            "a",
+            "ensemble.members='a': give a list, such as 'ensemble.members=[…]'",
+        ),
         *(
             ("compute.device", name, f"compute.device={name!r}: use auto, cpu, mps, cuda or cuda:N")
             for name in ("gpu", "cuda:", "cuda:-1", "cuda:0 ", "")

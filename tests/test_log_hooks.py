@@ -48,9 +48,12 @@ def test_the_next_command_goes_on_from_what_was_made(pipeline: str, command: str
 @pytest.mark.parametrize(
     ("pipeline", "following"), [("robustness", "submission"), ("submission", "challenge_score")]
 )
-def test_what_was_done_for_one_model_goes_on_for_it(pipeline: str, following: str) -> None:
-    outputs = REGISTERED[pipeline].filter(node_namespaces=["resnet50"]).all_outputs()
-    command = f"kedro run --pipelines={following} --namespaces=resnet50"
+@pytest.mark.parametrize("model", ["resnet50", "ensemble"])
+def test_what_was_done_for_one_model_goes_on_for_it(
+    pipeline: str, following: str, model: str
+) -> None:
+    outputs = REGISTERED[pipeline].filter(node_namespaces=[model]).all_outputs()
+    command = f"kedro run --pipelines={following} --namespaces={model}"
     assert log_hooks.next_command(outputs, given()) == command
 
 

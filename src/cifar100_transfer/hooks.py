@@ -28,7 +28,7 @@ from cifar100_transfer.parameter_checks import (
     parameter_types,
     without_takers,
 )
-from cifar100_transfer.preflight_checks import check_run
+from cifar100_transfer.preflight_checks import check_run, maker_of, members_of, registered
 
 if TYPE_CHECKING:  # a tenth of the time of `kedro registry list`, which needs none
     from kedro.framework.context import KedroContext
@@ -153,13 +153,12 @@ class PreflightHooks:
     def _make_inputs(
         self, pipeline: Pipeline, catalog: Catalog, run_params: dict[str, Any]
     ) -> None:
-        for name in sorted(pipeline.inputs()):
-            maker = _maker(catalog, name)
+        members = {f"{member}.classifier" for member in members_of(pipeline, catalog)}
+        for name in sorted(pipeline.inputs() | members):
+            maker = maker_of(catalog, name)
             if maker and not catalog.exists(name):
                 logger.info("'%s' does not exist yet: running pipeline '%s' first", name, maker)
-                # The session may have loaded only what was asked for.
-                pipelines.set_requested(None)
-                making = _part_for(name, pipelines[maker])
+                making = _part_for(name, registered()[maker])
                 self._make_inputs(making, catalog, run_params)
                 self._run(making, catalog, run_params)
                 self.prepared.append((maker, making))
@@ -190,12 +189,6 @@ def _type_parameters(pipeline: Pipeline, catalog: Catalog) -> None:
     """Put typed models in the place of a pipeline's plain parameters, as Kedro does for a run."""
     for name, model in parameter_types({"": pipeline}).items():
         catalog.save(f"params:{name}", model.model_validate(catalog.load(f"params:{name}")))
-
-
-def _maker(catalog: Catalog, name: str) -> str | None:
-    """Return the pipeline that makes an input, where its catalog entry names one."""
-    metadata = getattr(catalog.get(name), "metadata", None) or {}
-    return metadata.get("made_by")
 
 
 class ResumeHooks:

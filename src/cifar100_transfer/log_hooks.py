@@ -17,7 +17,7 @@ from cifar100_transfer.configuration import Catalog
 from cifar100_transfer.datasets import ArtifactDataset, JSONDataset, TableDataset
 from cifar100_transfer.parameter_checks import CATALOG_PARAMETERS
 from cifar100_transfer.passwords import hide_passwords
-from cifar100_transfer.pipeline_registry import MODELS
+from cifar100_transfer.pipeline_registry import ENSEMBLE, MODELS
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def next_command(outputs: Collection[str], run_params: Mapping[str, Any]) -> str
         run_params: Kedro's record of the run. Its environment, and where its data lies, are kept;
             passwords are not.
     """
-    models = sorted({name.partition(".")[0] for name in outputs} & set(MODELS))
+    models = sorted({name.partition(".")[0] for name in outputs} & {*MODELS, ENSEMBLE})
     ends = {name.rpartition(".")[2] for name in outputs}
     environment = run_params.get("env")
     for made, pipeline, for_models in NEXT_STEPS:

@@ -199,6 +199,8 @@ def _explain(problem: Any, name: str, origin: "Origin") -> str:
     path = ".".join([name, *map(str, problem["loc"])])
     if problem["type"] == "missing":
         return f"{origin(path)}: parameter '{path}' is missing"
+    if problem["type"] == "tuple_type":
+        return f"{origin(path)}: {path}={problem['input']!r}: give a list, such as '{path}=[…]'"
     message = problem["msg"][:1].lower() + problem["msg"][1:]
     return f"{origin(path)}: {path}={problem['input']!r}: {message}"
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from kedro.framework.project import pipelines
 from kedro.io import DatasetError
 from kedro.io.core import generate_timestamp
 from kedro.pipeline import Pipeline
@@ -19,12 +20,15 @@ from cifar100_transfer.configuration import Catalog
 from cifar100_transfer.datasets import ArtifactDataset
 from cifar100_transfer.errors import UserError
 
+_ENSEMBLE = "params:ensemble"
 # Of the nodes that train.
 TRAINING_TAGS = {"training", "search", "ablation", "screening"}
 
 
 def check_run(pipeline: Pipeline, catalog: Catalog, run_params: Mapping[str, Any]) -> None:
     """Check clock, device, architectures, searches, datasets, versions and runner of a run.
+
+    Of its inputs, those are missed that no pipeline makes when a run needs them.
 
     Raises:
         UserError: one of them can't be used.
@@ -33,6 +37,9 @@ def check_run(pipeline: Pipeline, catalog: Catalog, run_params: Mapping[str, Any
         _check_clock(pipeline, catalog, run_params["run_id"])
         _check_machine(pipeline, catalog)
         _check_datasets(pipeline, catalog)
+        _check_members(pipeline, catalog)
+        if not run_params.get("only_missing_outputs"):
+            _check_inputs(pipeline, catalog)
         _check_versions(pipeline, catalog, run_params.get("load_versions") or {})
         _check_runner(pipeline, str(run_params.get("runner")))
     except DatasetError as error:
@@ -71,8 +78,6 @@ def _check_machine(pipeline: Pipeline, catalog: Catalog) -> None:
                 check_architecture(value.architecture)
             except UserError as error:
                 raise UserError(f"{name.removeprefix('params:')}.architecture: {error}") from None
-        elif isinstance(value, EnsembleConfig):
-            catalog.load("stored_classifiers").check(value.members)
         elif isinstance(value, SearchConfig | AblationConfig | ScreeningConfig):
             _check_tuning(name, value, catalog)
 
@@ -108,6 +113,76 @@ def _check_datasets(pipeline: Pipeline, catalog: Catalog) -> None:
         check = getattr(catalog.get(name), "check", None)
         if check:
             check()
+
+
+def members_of(pipeline: Pipeline, catalog: Catalog) -> tuple[str, ...]:
+    """Return the models of which a pipeline averages classifiers; none if it doesn't."""
+    if _ENSEMBLE not in pipeline.inputs():
+        return ()
+    return EnsembleConfig.model_validate(catalog.load(_ENSEMBLE)).members
+
+
+def maker_of(catalog: Catalog, name: str) -> str | None:
+    """Return the pipeline that makes an input where it is absent, if its catalog entry names one.
+
+    An entry for any model names the model's own pipeline, which there may not be.
+    """
+    metadata = getattr(catalog.get(name), "metadata", None) or {}
+    maker: str | None = metadata.get("made_by")
+    return maker if maker in registered() else None
+
+
+def registered() -> Mapping[str, Pipeline]:
+    """Return all pipelines: the session may have loaded only what was asked for."""
+    pipelines.set_requested(None)
+    return pipelines
+
+
+def _check_members(pipeline: Pipeline, catalog: Catalog) -> None:
+    """Refuse members that are not there, or are about to be trained by this very run."""
+    for member in members_of(pipeline, catalog):
+        name = f"{member}.classifier"
+        if name in pipeline.all_outputs():
+            raise UserError(
+                f"ensemble.members: '{member}' is trained by this very run, and may come too late: "
+                f"run it first, and then ensemble by itself"
+            )
+        if not maker_of(catalog, name):
+            catalog.load("stored_classifiers").check([member])
+
+
+def _check_inputs(pipeline: Pipeline, catalog: Catalog) -> None:
+    """Refuse a run that would come, perhaps after hours, to what no pipeline has stored yet."""
+    missing = {
+        name: dataset
+        for name in sorted(pipeline.inputs())
+        if "." in name  # a model's
+        and (dataset := _versioned(catalog, name))
+        and not dataset.exists()
+    }
+    if not missing:
+        return
+    spaces: dict[str, set[str]] = {}
+    for node in pipeline.nodes:
+        spaces.setdefault(node.namespace or "", set()).update(node.inputs)
+    complete = sorted(space for space, inputs in spaces.items() if not inputs & set(missing))
+    instead = ",".join(filter(None, complete))
+    leave_out = f", or leave it out with --namespaces={instead}" if instead else ""
+    raise UserError(
+        f"{next(iter(missing.values())).path} does not exist yet: run the pipeline that makes it "
+        f"first{leave_out} (missing: {', '.join(missing)})"
+    )
+
+
+def _versioned(catalog: Catalog, name: str) -> ArtifactDataset[Any] | None:
+    """Return an input that runs store, and that none is run for; others are an input of the user's.
+
+    Those with a check of their own have had it already.
+    """
+    dataset = catalog.get(name)
+    if not isinstance(dataset, ArtifactDataset) or not dataset.is_versioned:
+        return None
+    return None if hasattr(dataset, "check") or maker_of(catalog, name) else dataset
 
 
 def _check_versions(pipeline: Pipeline, catalog: Catalog, versions: Mapping[str, str]) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cifar100_transfer.pipeline_registry import register_pipelines
+
 
 @pytest.mark.parametrize(("seconds", "status"), [(0, 0), (30, -9)])
 def test_what_has_ended_before_it_is_killed_ended_by_itself(
@@ -17,6 +19,15 @@ def test_what_has_ended_before_it_is_killed_ended_by_itself(
     assert found == status
     assert peak > 0
     assert ("done" in output) == (status == 0)
+
+
+def test_every_pipeline_it_runs_is_registered() -> None:
+    soak = importlib.import_module("soak")
+    registered = set(register_pipelines())
+    measured = {options.split()[0].removeprefix("--pipelines=") for options, _ in soak.MEASURED}
+    named = {*measured, *soak.BEFORE, *soak.SKIPPED, *soak.NAMESPACES, *soak.GIVEN}
+    assert named <= registered
+    assert set(soak.NEEDING_WEIGHTS) <= {options for options, _ in soak.MEASURED}
 
 
 def test_every_artifact_is_compared_in_its_newest_version(tmp_path: Path) -> None:

@@ -69,10 +69,14 @@ def test_every_run_of_complete_models_is_found_oldest_first(tmp_path: Path) -> N
     assert results[0]["pictures"] == {}
 
 
-def test_an_ensemble_has_no_history(tmp_path: Path) -> None:
-    store(tmp_path / REPORTING / "ensemble", "2024-01-01", 0.1)
-    (tmp_path / REPORTING / "ensemble" / "history.csv" / "2024-01-01" / "history.csv").unlink()
+def test_an_ensemble_has_no_history_and_a_training_without_one_is_left_out(tmp_path: Path) -> None:
+    for model in ("ensemble", "lost"):
+        store(tmp_path / REPORTING / model, "2024-01-01", 0.1)
+        (tmp_path / REPORTING / model / "history.csv" / "2024-01-01" / "history.csv").unlink()
+    (stored,) = (tmp_path / REPORTING / "ensemble").glob("training_summary.json/*/*.json")
+    stored.write_text('{"epochs": null, "classifier": "of 2024-01-01"}')
     (found,) = results_in(tmp_path)
+    assert found["model"] == "ensemble"
     assert found["history"] is None
     assert found["metrics"] == {"test_accuracy": 0.1}
 

@@ -9,7 +9,12 @@ from kedro.io import DatasetError
 
 from cifar100_transfer.datasets.stored import StoredClassifiers, StoredClassifiersDataset
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import Classifier, ClassifierSpec, save_classifier
+from cifar100_transfer.models import (
+    Classifier,
+    ClassifierSpec,
+    average_classifiers,
+    save_classifier,
+)
 
 SPEC = ClassifierSpec("simple_cnn", ("a", "b"), (0.5,) * 3, (0.2,) * 3, (8, 8))
 
@@ -80,24 +85,63 @@ def test_the_time_of_a_training_is_that_of_its_own_run(tmp_path: Path) -> None:
     assert [one.seconds for one in StoredClassifiers(tmp_path).seeds_of("m")] == [None, 12.5]
 
 
+def test_a_time_that_is_not_readable_is_unknown(tmp_path: Path) -> None:
+    store(tmp_path, "m", "2024-01-01", 0)
+    name = "training_summary.json"
+    summary = tmp_path / "08_reporting" / "m" / name / "2024-01-01" / name
+    summary.parent.mkdir(parents=True)
+    summary.write_text("damaged")
+    assert [one.seconds for one in StoredClassifiers(tmp_path).seeds_of("m")] == [None]
+
+
+def test_without_versions_the_summary_lies_beside_its_classifier(tmp_path: Path) -> None:
+    file = tmp_path / "06_models" / "m" / "classifier.safetensors"
+    file.parent.mkdir(parents=True)
+    save_classifier(Classifier(SPEC), file)
+    (tmp_path / "08_reporting" / "m").mkdir(parents=True)
+    (tmp_path / "08_reporting" / "m" / "training_summary.json").write_text('{"seconds": 2.5}')
+    assert [one.seconds for one in StoredClassifiers(tmp_path).seeds_of("m")] == [2.5]
+
+
+def test_those_of_another_recipe_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for day, epochs in ((1, 2), (2, 3), (3, 4)):
+        store(tmp_path, "m", f"2024-01-0{day}", seed=0, epochs=epochs)
+    with caplog.at_level("INFO"):
+        assert seeds_in(tmp_path) == [(0, "2024-01-03")]
+    said = "no members, as of another recipe: m of run 2024-01-02, 2024-01-01"
+    assert caplog.messages == [said]
+
+
 def test_a_model_that_is_not_stored_is_named_with_those_that_are(tmp_path: Path) -> None:
     stored = StoredClassifiers(tmp_path)
-    with pytest.raises(UserError, match=r"'m' is stored in .*06_models; there are: none yet"):
+    with pytest.raises(UserError, match=r"'m' is stored in .*06_models: .*; there is none yet"):
         stored.check(["m"])
-    store(tmp_path, "m", "2024-01-01", seed=0)
+    for model in ("express", "resnet50"):
+        store(tmp_path, model, "2024-01-01", seed=0)
     (tmp_path / "06_models" / "killed").mkdir()
-    stored.check(["m"])
-    with pytest.raises(UserError, match=r"'x' is stored in .*; there are: m \(kedro run .*=x tr"):
-        stored.check(["m", "x"])
-    with pytest.raises(UserError, match="no classifier of a model 'x'"):
-        stored.seeds_of("x")
+    stored.check(["express", "resnet50"])
+    with pytest.raises(UserError, match=r"'x' is stored .*; there is express or resnet50$"):
+        stored.check(["express", "x"])
+    with pytest.raises(UserError, match=r"'expres' is stored .*; there is express$"):
+        stored.seeds_of("expres")
+
+
+def test_an_ensemble_is_no_member(tmp_path: Path) -> None:
+    ensemble = average_classifiers([Classifier(SPEC)], {})
+    file = tmp_path / "06_models" / "both" / "classifier.safetensors"
+    file.parent.mkdir(parents=True)
+    save_classifier(ensemble, file)
+    with pytest.raises(UserError, match="'both' is an ensemble itself: name its members"):
+        StoredClassifiers(tmp_path).check(["both"])
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     store(tmp_path, "m", "2024-01-01", seed=0)
     (file,) = tmp_path.glob("06_models/m/*/*/classifier.safetensors")
     file.write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"classifier.safetensors holds no classifier"):
+    with pytest.raises(UserError, match=r"classifier.safetensors is damaged, .*: remove that ver"):
         StoredClassifiers(tmp_path).seeds_of("m")
 
 

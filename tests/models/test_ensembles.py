@@ -52,7 +52,8 @@ def images() -> torch.Tensor:
 def test_it_says_the_mean_of_what_its_members_say(images: torch.Tensor) -> None:
     every = members()
     ensemble = average_classifiers(every, {})
-    for given_images in (images, images / 255):
+    larger = torch.nn.functional.interpolate(images.float(), size=(40, 40)).to(torch.uint8)
+    for given_images in (images, images / 255, larger):
         wanted = torch.stack([log_softmax(one(given_images), dim=1) for one in every]).mean(0)
         torch.testing.assert_close(ensemble(given_images), wanted, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(predict_logits(ensemble, images), ensemble(images).detach())
@@ -114,6 +115,7 @@ def test_a_classifier_is_its_own_only_member() -> None:
     ("change", "said"),
     [
         ({"class_names": ("bear", "Äpfel", "cup")}, "same classes, in the same order"),
+        ({"coarse_names": (), "coarse_of_class": ()}, "same coarse classes"),
         ({"input_size": (20, 16)}, r"same size, not \[16, 16\] and \[20, 16\] pixels"),
     ],
 )
@@ -121,6 +123,12 @@ def test_what_does_not_fit_together_is_refused(change: dict[str, object], said: 
     other = Classifier(replace(SPEC, **change))  # type: ignore[arg-type]
     with pytest.raises(UserError, match=said):
         average_classifiers([Classifier(SPEC), other], {})
+
+
+def test_ensembles_are_not_nested() -> None:
+    ensemble = average_classifiers(members(), {})
+    with pytest.raises(UserError, match="name its members"):
+        average_classifiers([ensemble, members()[0]], {})
 
 
 def test_nobody_is_no_ensemble() -> None:
@@ -141,11 +149,19 @@ def test_log_probabilities_are_averaged(seed: int, count: int) -> None:
     assert bool((found.exp().sum(1) <= 1 + 1e-5).all())
 
 
+def test_under_autocast_logs_are_summed_in_full_precision() -> None:
+    logits = torch.randn(3, 2, 4).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mean_log_probabilities(logits)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, log_softmax(logits.float(), dim=2).mean(0))
+
+
 def test_a_spec_is_read_without_the_weights(tmp_path: Path) -> None:
     file = tmp_path / "classifier.safetensors"
     save_classifier(Classifier(SPEC), file)
     assert read_spec(file) == SPEC
     file.write_bytes(file.read_bytes()[:100])
     for bad in (file, tmp_path / "absent.safetensors"):
-        with pytest.raises(UserError, match="no classifier of this project, or is damaged"):
+        with pytest.raises(UserError, match="is damaged, or holds no classifier of this project"):
             read_spec(bad)

@@ -7,11 +7,22 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from kedro.io import DataCatalog, MemoryDataset
 
-from cifar100_transfer.config import EnsembleConfig
+from cifar100_transfer import preflight_checks
+from cifar100_transfer.config import ComputeConfig, EnsembleConfig
+from cifar100_transfer.data import ImageSet, Predictions
 from cifar100_transfer.datasets import ImageSetDataset
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import load_classifier, mean_log_probabilities
+from cifar100_transfer.models import (
+    Classifier,
+    ClassifierSpec,
+    average_classifiers,
+    load_classifier,
+    mean_log_probabilities,
+)
+from cifar100_transfer.pipeline_registry import register_pipelines
+from cifar100_transfer.pipelines.ensemble.nodes import summarize_members
 from tests.pipelines.conftest import Run, newest
 
 TRAINED = ["simple_cnn.classifier", "simple_cnn.training_summary", "validation_set", "test_set"]
@@ -95,15 +106,36 @@ def test_one_member_alone_is_warned_of(
 
 def test_a_model_that_is_not_stored_stops_the_run_before_it_starts(project: Path, run: Run) -> None:
     with pytest.raises(UserError, match=r"ensemble.members: .*'resnet50' is stored"):
-        run("ensemble", parameters=ensemble_of("resnet50"))
+        run("ensemble", env="local", parameters=ensemble_of("resnet50"))
     assert not list((project / "data").glob("**/*.safetensors"))
+
+
+def test_on_the_embedded_data_members_are_trained_first(project: Path, run: Run) -> None:
+    run(
+        "robustness",
+        namespaces=["ensemble"],
+        to_nodes=["ensemble.choose_adaptation"],
+        parameters=ensemble_of("simple_cnn") | {"robustness": {"methods": ["plain"]}},
+    )
+    models = project / "data" / "sample" / "06_models"
+    assert sorted(path.name for path in models.iterdir()) == ["ensemble", "simple_cnn"]
+    with pytest.raises(UserError, match=r"'simple_cn' is stored .*; there is simple_cnn$"):
+        run("ensemble", parameters=ensemble_of("simple_cn"))
+
+
+def test_what_this_run_trains_is_no_member_yet(run: Run) -> None:
+    both = register_pipelines()["ensemble"] + register_pipelines()["simple_cnn"]
+    settings = MemoryDataset({"members": ["simple_cnn"]})
+    catalog = DataCatalog({"params:ensemble": settings})
+    with pytest.raises(UserError, match="'simple_cnn' is trained by this very run"):
+        preflight_checks._check_members(both, catalog)
 
 
 def test_members_that_were_validated_on_other_images_are_refused(project: Path, run: Run) -> None:
     run("simple_cnn", to_outputs=TRAINED)
     split = {"split": {"validation_share": 0.2, "seed": 1}}
     run("ingestion", to_outputs=["train_set", "validation_set", "test_set"], parameters=split)
-    with pytest.raises(UserError, match="another split"):
+    with pytest.raises(UserError, match=r"simple_cnn, seed 0, run 2.*: .* another split"):
         run("ensemble", parameters=ensemble_of("simple_cnn"))
     assert not (project / "data" / "sample" / "06_models" / "ensemble").exists()
 
@@ -113,3 +145,13 @@ def test_no_model_is_named_twice() -> None:
         EnsembleConfig(members=("a", "b", "a"))
     with pytest.raises(ValueError, match="at least 1"):
         EnsembleConfig(members=())
+
+
+def test_the_time_of_an_ensemble_is_unknown_where_that_of_a_member_is(image_set: ImageSet) -> None:
+    spec = ClassifierSpec("simple_cnn", image_set.class_names, (0.5,) * 3, (0.2,) * 3, (12, 12))
+    said = Predictions(torch.eye(6), torch.arange(6), image_set.class_names)
+    for seconds, total in (([1.0, 2.0], 3.0), ([1.0, None], None)):
+        recipe = {"members": [{"seconds": one} for one in seconds]}
+        ensemble = average_classifiers([Classifier(spec)] * 2, recipe)
+        summary = summarize_members(ensemble, said, ComputeConfig(device="cpu"))
+        assert (summary["seconds"], summary["device"]) == (total, "cpu")

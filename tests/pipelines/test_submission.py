@@ -60,7 +60,7 @@ def quick_challenge(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(challenge_data, "corrupt", lambda chunk, *_args, **_options: chunk)
 
 
-def store_classifier(data_root: Path) -> Classifier:
+def store_classifier(data_root: Path, model: str = "simple_cnn") -> Classifier:
     """Put an untrained classifier where training would put it."""
     spec = ClassifierSpec(
         architecture="simple_cnn",
@@ -68,7 +68,8 @@ def store_classifier(data_root: Path) -> Classifier:
         mean=(0.5, 0.5, 0.5),
         std=(0.2, 0.2, 0.2),
     )
-    folder = data_root / "06_models/simple_cnn/classifier.safetensors/2026-01-01T00.00.00.000Z"
+    models, version = data_root / "06_models", "2026-01-01T00.00.00.000Z"
+    folder = models / model / "classifier.safetensors" / version
     classifier = Classifier(spec)
     save_classifier(classifier, folder / "classifier.safetensors")
     return classifier
@@ -168,6 +169,20 @@ def test_a_full_disk_keeps_what_was_classified_and_publishes_nothing(
 def test_a_submission_without_a_classifier_says_what_to_do(run: Run) -> None:
     with pytest.raises(UserError, match=r"classifier\.safetensors does not exist yet"):
         run("submission", env="local", namespaces=["simple_cnn"])
+
+
+def test_missing_classifiers_stop_a_run_of_several_models_before_any_is_worked_on(
+    project: Path, run: Run
+) -> None:
+    for model in ("simple_cnn", "express"):
+        store_classifier(project / "data", model)
+    with pytest.raises(UserError) as refused:
+        run("submission", env="local")
+    said = str(refused.value)
+    assert "06_models/champion/classifier.safetensors does not exist yet: run the pipeline" in said
+    assert "--namespaces=express,simple_cnn" in said
+    assert "missing: champion.classifier, ensemble.classifier, resnet50.classifier, trans" in said
+    assert not list((project / "data").glob("08_reporting/runs/*")), "nothing was begun"
 
 
 @pytest.mark.usefixtures("quick_challenge")

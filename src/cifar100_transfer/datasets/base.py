@@ -104,9 +104,14 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
         return {path.name: self._digest} if self._saved else checksums([path])
 
     @property
+    def path(self) -> Path:
+        """The file, or with versions the folder that holds them."""
+        return Path(self._filepath)
+
+    @property
     def folder(self) -> Path:
         """The folder that holds the file, or its versions."""
-        return Path(self._filepath).parent
+        return self.path.parent
 
     @property
     def is_versioned(self) -> bool:

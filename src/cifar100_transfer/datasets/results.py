@@ -73,6 +73,8 @@ class ResultsDataset(InputDataset[list[ModelResults]]):
             if not trained:
                 continue
             history = _newest(folder / "history.csv", trained[0])
+            if not history and trained[1].get("epochs") is not None:
+                continue
             summary = trained[1]
             predictions = _newest(self._path / "07_model_output" / folder.name / _PREDICTIONS, run)
             names = {path.name for path in folder.glob("*.png")}

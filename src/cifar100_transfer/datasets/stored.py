@@ -1,15 +1,21 @@
 """All classifiers that are stored, of whichever model and seed, for ensembles of them."""
 
+import difflib
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from kedro.io import DatasetError
+
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import ClassifierSpec, read_spec
+from cifar100_transfer.models import ClassifierSpec, EnsembleSpec, read_spec
 
 from .artifacts import JSONDataset
 from .base import InputDataset
+
+logger = logging.getLogger(__name__)
 
 _CLASSIFIER = "classifier.safetensors"
 _SUMMARY = "training_summary.json"
@@ -46,21 +52,28 @@ class StoredClassifiers:
         self._reporting = folder / "08_reporting"
 
     def check(self, models: Iterable[str]) -> None:
-        """Raise a `UserError` that names what is stored if one of some models is not."""
+        """Raise a `UserError` if one of some models has no stored classifier, or is an ensemble."""
         for model in models:
-            if not self._versions(model):
+            versions = self._versions(model)
+            if not versions:
                 stored = [path.name for path in sorted(self._models.glob("*/"))]
-                there_are = ", ".join(name for name in stored if self._versions(name))
+                known = [name for name in stored if self._versions(name)]
+                near = difflib.get_close_matches(model, known, n=3) or known
+                there_is = f"there is {' or '.join(near)}" if near else "there is none yet"
                 raise UserError(
                     f"ensemble.members: no classifier of a model '{model}' is stored in "
-                    f"{self._models}; there are: {there_are or 'none yet'} (kedro run "
-                    f"--pipelines={model} trains one)"
+                    f"{self._models}: train it first; {there_is}"
+                )
+            if isinstance(read_spec(versions[max(versions)]), EnsembleSpec):
+                raise UserError(
+                    f"ensemble.members: '{model}' is an ensemble itself: name its members"
                 )
 
     def seeds_of(self, model: str) -> list[StoredClassifier]:
         """Return the newest classifier of a model, and those that differ from it by seed alone.
 
-        Of several trainings with one seed the newest is taken.
+        Of several trainings with one seed the newest is taken. The log says which have another
+        recipe.
 
         Returns:
             By rising seed; at least one.
@@ -70,13 +83,17 @@ class StoredClassifiers:
         """
         self.check([model])
         found: dict[int | None, StoredClassifier] = {}
-        wanted = None
+        wanted, others = None, []
         for version, file in sorted(self._versions(model).items(), reverse=True):
             seed, rest = _apart(read_spec(file))
             wanted = wanted or rest
-            if rest == wanted and seed not in found:
+            if rest != wanted:
+                others.append(version)
+            elif seed not in found:
                 seconds = self._seconds(model, version)
                 found[seed] = StoredClassifier(model, version, seed, seconds, file)
+        if others:
+            logger.info("no members, as of another recipe: %s of run %s", model, ", ".join(others))
         return sorted(found.values(), key=lambda one: -1 if one.seed is None else one.seed)
 
     def _versions(self, model: str) -> dict[str, Path]:
@@ -88,9 +105,10 @@ class StoredClassifiers:
     def _seconds(self, model: str, version: str) -> float | None:
         file = self._reporting / model / _SUMMARY / version
         file = file / _SUMMARY if version else file
-        if not file.is_file():
+        try:
+            seconds: float | None = JSONDataset(filepath=str(file)).load().get("seconds")
+        except DatasetError:  # a time unknown is no reason to stop
             return None
-        seconds: float | None = JSONDataset(filepath=str(file)).load().get("seconds")
         return seconds
 
 

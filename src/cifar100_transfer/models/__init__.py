@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .classifier import (
         Classifier,
         ClassifierSpec,
+        EnsembleSpec,
         average_classifiers,
         classifier_digest,
         load_classifier,
@@ -46,6 +47,7 @@ _HOMES = {
     "zero_init_residual": "backbones",
     "Classifier": "classifier",
     "ClassifierSpec": "classifier",
+    "EnsembleSpec": "classifier",
     "average_classifiers": "classifier",
     "classifier_digest": "classifier",
     "load_classifier": "classifier",
@@ -65,6 +67,7 @@ _HOMES = {
 __all__ = [
     "Classifier",
     "ClassifierSpec",
+    "EnsembleSpec",
     "ExpressCNN",
     "SimpleCNN",
     "architectures",

@@ -149,9 +149,14 @@ class Classifier(nn.Module):
         return self.network(self.preprocess(images, size))
 
     def preprocess(self, images: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
-        """Return what the network sees: resized and normalised images [N, 3, H', W']."""
+        """Return what the network sees: resized and normalised images [N, 3, H', W'].
+
+        Those of an ensemble are scaled to [0, 1] only: its members do the rest, each its own way.
+        """
         _check_images(images)
-        size = size or self.network_size
+        if size is None:
+            whole = isinstance(self.network, _Ensemble)
+            size = (images.shape[-2], images.shape[-1]) if whole else self.network_size
         values = images.to(self.mean.dtype)
         # Scaling belongs to the bytes, not to the statistics: floats are in [0, 1] already.
         scale = 255.0 if images.dtype == torch.uint8 else 1.0
@@ -196,9 +201,14 @@ def average_classifiers(members: Sequence[Classifier], recipe: dict[str, Any]) -
     if not members:
         raise UserError("an ensemble of no classifiers predicts nothing: name at least one member")
     first = members[0].spec
-    for member in members[1:]:
-        if member.spec.class_names != first.class_names:
-            raise UserError("members of an ensemble must know the same classes, in the same order")
+    for member in members:
+        if isinstance(member.spec, EnsembleSpec):
+            raise UserError("an ensemble can't be a member of another one: name its members")
+        if _classes(member.spec) != _classes(first):
+            raise UserError(
+                "members of an ensemble must know the same classes, in the same order, and the "
+                "same coarse classes"
+            )
         if member.spec.input_size != first.input_size:
             raise UserError(
                 f"members of an ensemble must take images of the same size, not "
@@ -221,6 +231,10 @@ def average_classifiers(members: Sequence[Classifier], recipe: dict[str, Any]) -
     for own, member in zip(ensemble.members, members, strict=True):
         load_current_state(own, member.state_dict())
     return ensemble.eval()
+
+
+def _classes(spec: ClassifierSpec) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
+    return spec.class_names, spec.coarse_names, spec.coarse_of_class
 
 
 def _check_images(images: torch.Tensor) -> None:
@@ -283,7 +297,10 @@ def read_spec(file: Path) -> ClassifierSpec:
     try:
         return _spec_from(read_description(file, _METADATA_KEY))
     except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{file} holds no classifier of this project, or is damaged") from error
+        raise UserError(
+            f"{file} is damaged, or holds no classifier of this project: remove that version, or "
+            f"train the model again"
+        ) from error
 
 
 def _newest_version(path: Path) -> Path:

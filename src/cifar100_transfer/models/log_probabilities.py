@@ -16,7 +16,7 @@ def mean_log_probabilities(logits: Iterable[Tensor]) -> Tensor:
     probabilities: a member or view that rules a class out is heard.
 
     Args:
-        logits: at least one float32 [N, classes]; log-probabilities count as logits.
+        logits: at least one floating point [N, classes]; log-probabilities count as logits.
 
     Returns:
         float32 [N, classes]; exponentials of a row sum to at most 1.
@@ -26,7 +26,8 @@ def mean_log_probabilities(logits: Iterable[Tensor]) -> Tensor:
     """
     total, count = torch.zeros(()), 0
     for count, one in enumerate(logits, start=1):  # noqa: B007 - the number is used after the loop
-        total = total.to(one.device) + log_softmax(one, dim=1)
+        # Of fewer digits under autocast, which are too few for a sum of many.
+        total = total.to(one.device) + log_softmax(one.float(), dim=1)
     if count == 0:
         raise UserError("an ensemble of no classifiers predicts nothing: name at least one member")
     return total / count

@@ -78,7 +78,8 @@ def compare_models(
                 "uncommitted_changes": git.get("dirty"),
             }
         )
-    return pd.DataFrame(rows).sort_values("test_accuracy", ascending=False, ignore_index=True)
+    table = pd.DataFrame(rows).astype({"epochs": "Int64", "best_epoch": "Int64"})
+    return table.sort_values("test_accuracy", ascending=False, ignore_index=True)
 
 
 def measure_time_to_accuracy(results: list[dict[str, Any]], comparison: DataFrame) -> DataFrame:

@@ -4,6 +4,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from cifar100_transfer.config import ComputeConfig, EnsembleConfig
+from cifar100_transfer.errors import UserError
 from cifar100_transfer.pipelines.annotations import Classifier, ImageSet, Predictions
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ def average_members(
     members, described = [], []
     for one in files:
         member = load_classifier(one.file)
-        check_validation(member, validation_set)
+        try:
+            check_validation(member, validation_set)
+        except UserError as error:
+            raise UserError(f"{one.model}, seed {one.seed}, run {one.version}: {error}") from None
         members.append(member)
         described.append(
             {
