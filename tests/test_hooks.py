@@ -252,7 +252,7 @@ def test_a_model_needs_a_block_for_tuning_only_to_be_tuned(block: str) -> None:
     without = changed(f"express.{block}", None)
     check(without, REGISTERED["express"].nodes)
     check(without, REGISTERED[pipeline].filter(node_namespaces=["champion"]).nodes)
-    with pytest.raises(UserError, match=f"parameter 'express.{block}' is missing"):
+    with pytest.raises(UserError, match=f"'express.{block}' is missing: .* --namespaces"):
         check(without, REGISTERED[pipeline].nodes)
 
 

@@ -1,6 +1,7 @@
 """What the log says about a run."""
 
 import logging
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,13 @@ def test_the_next_command_keeps_model_environment_and_the_place_of_the_data() ->
     )
 
 
+@pytest.mark.parametrize("data", ["CIFAR10Dataset", "ImageFolderDataset"])
+def test_the_challenge_is_not_for_other_data(data: str) -> None:
+    outputs = REGISTERED["robustness"].filter(node_namespaces=["express"]).all_outputs()
+    assert log_hooks.next_command(outputs, given(), data) is None
+    assert log_hooks.next_command(REGISTERED["express"].all_outputs(), given(), data)
+
+
 def test_the_embedded_transfer_starts_from_what_pretraining_has_made() -> None:
     outputs = REGISTERED["pretraining"].all_outputs()
     command = "kedro run --pipelines=transfer --env=sample"
@@ -103,10 +111,11 @@ def test_the_next_pipelines_exist() -> None:
 
 
 def test_a_comparison_ends_with_its_table_and_where_the_page_lies(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [("better", 0.9, 0.5, 0.45), ("worse", 0.4, 0.3, 0.25)]
-    columns = ["model", "train_accuracy", "validation_accuracy", "test_accuracy"]
+    rows = [("twice", "1", 0.9, 0.5, 0.45), ("once", "3", 0.4, 0.3, 0.25)]
+    rows.append(("twice", "2", math.nan, 0.2, 0.1))
+    columns = ["model", "run", "train_accuracy", "validation_accuracy", "test_accuracy"]
     entries = {
         "comparison": TableDataset(filepath=str(tmp_path / "comparison.csv")),
         "report": TextDataset(filepath=str(tmp_path / "report.html")),
@@ -122,15 +131,14 @@ def test_a_comparison_ends_with_its_table_and_where_the_page_lies(
     with caplog.at_level(logging.INFO):
         log_hooks.SummaryHooks().after_pipeline_run({}, pipeline, DataCatalog(entries))
 
-    assert caplog.messages[1:3] == [
-        f"Stored in {tmp_path}",
-        f"Report: {tmp_path / 'report.html'}",
-    ]
-    assert [line.split() for line in caplog.messages[3].splitlines()[1:]] == [
+    assert caplog.messages[1] == f"Stored in {tmp_path}"
+    assert [line.split() for line in caplog.messages[2].splitlines()[1:]] == [
         ["model", "train", "validation", "test"],
-        ["better", "90.0%", "50.0%", "45.0%"],
-        ["worse", "40.0%", "30.0%", "25.0%"],
+        ["twice", "1", "90.0%", "50.0%", "45.0%"],
+        ["once", "40.0%", "30.0%", "25.0%"],
+        ["twice", "2", "\N{EN DASH}", "20.0%", "10.0%"],
     ]
+    assert capsys.readouterr().out.endswith(f"\nReport: {tmp_path / 'report.html'}\n")
 
 
 @pytest.mark.parametrize(("seconds", "lines"), [(0.0, 0), (2.5, 1)])

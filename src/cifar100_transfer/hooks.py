@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -51,35 +52,54 @@ _REFUSALS = {
 }
 
 
+# Loggers of Kedro's that print an error in their own way, and advise to repeat the run.
+_ADVISORS = (
+    "kedro.pipeline.node",
+    *(f"kedro.runner.{kind}_runner" for kind in ("sequential", "thread", "parallel")),
+)
+
+
 class ErrorHooks:
     """Prints errors that the user can mend as one line, without a traceback."""
+
+    def __init__(self) -> None:
+        for name in _ADVISORS:
+            logging.getLogger(name).addFilter(_is_said_by_nobody_else)
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
         """Look for a `UserError`, or a refusal of the file system, among the causes."""
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, UserError):
-                fail(cause)
-            if isinstance(cause, OSError) and cause.errno in _REFUSALS:
-                fail(
-                    UserError(
-                        f"{cause.filename or 'a file'}: {cause.strerror}: mend that and run again; "
-                        f"what was finished is kept"
-                    )
-                )
-            from cifar100_transfer.models import is_out_of_memory  # not sooner: it imports torch
+        if mendable := _mendable(error):
+            fail(mendable)
 
-            if is_out_of_memory(cause):
-                reason = (str(cause) or type(cause).__name__).splitlines()[0]
-                fail(
-                    UserError(
-                        f"too little memory ({reason}): end what else uses it, or compute on "
-                        f"another device (compute.device) or on smaller images "
-                        f"(model.image_size); what was finished is kept"
-                    )
-                )
-            cause = cause.__cause__
+
+def _is_said_by_nobody_else(_record: logging.LogRecord) -> bool:
+    error = sys.exc_info()[1]
+    return error is None or _mendable(error) is None
+
+
+def _mendable(error: BaseException) -> UserError | None:
+    """Return what the user can mend, of an error and its causes, in one line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return cause
+        if isinstance(cause, OSError) and cause.errno in _REFUSALS:
+            return UserError(
+                f"{cause.filename or 'a file'}: {cause.strerror}: mend that and run again; "
+                f"what was finished is kept"
+            )
+        from cifar100_transfer.models import is_out_of_memory  # not sooner: it imports torch
+
+        if is_out_of_memory(cause):
+            reason = (str(cause) or type(cause).__name__).splitlines()[0]
+            return UserError(
+                f"too little memory ({reason}): end what else uses it, or compute on another "
+                f"device (compute.device) or on smaller images (model.image_size); what was "
+                f"finished is kept"
+            )
+        cause = cause.__cause__
+    return None
 
 
 def _options() -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ import logging
 import math
 import shlex
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,18 @@ NEXT_STEPS: tuple[tuple[str, str | None, bool], ...] = (
     ("classifier", "transfer", False),
     ("train_set", "simple_cnn", False),
 )
+RAW = "cifar100_raw"
+OF_THE_CHALLENGE = ("CIFAR100Dataset", "SampleDataset")
 # What a reader will want to open, by the end of its name, and what it is called.
-TO_OPEN = {"report": "Report", "best_recipe": "Best recipe"}
+TO_OPEN = {
+    "report": "Report",
+    "best_recipe": "Best recipe",
+    "submission": "Submission",
+    "picture_predictions": "Predictions",
+    "contact_sheet": "Contact sheet",
+    "exported_program": "Program",
+    "exported_onnx": "ONNX",
+}
 
 
 class TimingHooks:
@@ -74,7 +85,11 @@ class SummaryHooks:
     def after_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Catalog
     ) -> None:
-        """Log the time, the folders written to, every judged model's accuracy, the next command."""
+        """Say the time, the folders written to, every judged model's accuracy, the next command.
+
+        Paths and commands are printed, not logged: the log breaks lines at the terminal's width,
+        and half of a command is another command.
+        """
         seconds = time.perf_counter() - self._started
         skipped = ", those with results skipped," if run_params.get("only_missing_outputs") else ""
         count = len(pipeline.nodes)
@@ -85,23 +100,26 @@ class SummaryHooks:
         folders = {entry.folder for entry in stored.values() if isinstance(entry, ArtifactDataset)}
         if folders:
             logger.info("Stored in %s", ", ".join(map(str, map(_relative, _outermost(folders)))))
+        if table := _accuracy_table(stored):
+            logger.info("Top-1 accuracy\n%s", table)
         for name, entry in stored.items():
             title = TO_OPEN.get(name.rpartition(".")[2])
             if title and isinstance(entry, ArtifactDataset) and entry.exists():
-                logger.info("%s: %s", title, _relative(entry.load_path()))
-        if table := _accuracy_table(stored):
-            logger.info("Top-1 accuracy\n%s", table)
-        if command := next_command(outputs, run_params):
-            logger.info("Next: %s", command)
+                click.echo(f"{title}: {_relative(entry.load_path())}")
+        if command := next_command(outputs, run_params, type(catalog.get(RAW)).__name__):
+            click.echo(f"Next: {command}")
 
 
-def next_command(outputs: Collection[str], run_params: Mapping[str, Any]) -> str | None:
+def next_command(
+    outputs: Collection[str], run_params: Mapping[str, Any], data: str = "CIFAR100Dataset"
+) -> str | None:
     """Return the command that goes on from what a run has made; `None` after the last step.
 
     Args:
         outputs: names of all datasets that the run has made.
         run_params: Kedro's record of the run. Its environment, and where its data lies, are kept;
             passwords are not.
+        data: type of the raw data; the challenge is CIFAR-100's.
     """
     models = sorted({name.partition(".")[0] for name in outputs} & {*MODELS, ENSEMBLE})
     ends = {name.rpartition(".")[2] for name in outputs}
@@ -111,6 +129,8 @@ def next_command(outputs: Collection[str], run_params: Mapping[str, Any]) -> str
             continue
         # Elsewhere than in `sample`, `transfer` starts from published weights.
         if pipeline is None or (pipeline == "transfer" and environment != "sample"):
+            return None
+        if pipeline == "submission" and data not in OF_THE_CHALLENGE:
             return None
         options = [f"--pipelines={pipeline}"]
         if for_models:
@@ -148,12 +168,17 @@ def _accuracy_table(stored: Mapping[str, Any]) -> str:
     comparison = stored.get("comparison")
     if isinstance(comparison, TableDataset):
         judged = comparison.load().to_dict("records")
-    lines = [
-        f"{row['model']:<16}{_share(row['train_accuracy']):>8}{row['validation_accuracy']:>12.1%}"
-        f"{row['test_accuracy']:>8.1%}"
-        for row in judged
+    runs = Counter(row["model"] for row in judged)
+    names = [
+        f"{row['model']} {row['run']}" if runs[row["model"]] > 1 else row["model"] for row in judged
     ]
-    header = f"{'model':<16}{'train':>8}{'validation':>12}{'test':>8}"
+    width = max([16, *(len(name) + 2 for name in names)])
+    lines = [
+        f"{name:<{width}}{_share(row['train_accuracy']):>8}{row['validation_accuracy']:>12.1%}"
+        f"{row['test_accuracy']:>8.1%}"
+        for name, row in zip(names, judged, strict=True)
+    ]
+    header = f"{'model':<{width}}{'train':>8}{'validation':>12}{'test':>8}"
     return "\n".join([header, *lines]) if lines else ""
 
 

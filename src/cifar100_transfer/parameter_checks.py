@@ -23,8 +23,9 @@ CATALOG_PARAMETERS = (
 # Of these, what hooks take and not the catalog; and what are paths.
 HOOK_PARAMETERS = ("mlflow", "tensorboard")
 PATH_PARAMETERS = ("raw_data", "weights", "challenge_data", "images")
-# Pipelines whose parameters a model may do without.
+# Pipelines whose parameters a model may do without, and these parameters.
 OPTIONAL = ("tuning", "ablation")
+_OF_STUDIES = ("search", "ablation")
 
 
 def check_names(values: Mapping[str, Any], registered: Registry, origin: "Origin") -> None:
@@ -64,7 +65,10 @@ def check_values(
         value = _lookup(values, name)
         if value is None:
             if name in needed:
-                problems.append(f"{origin(name)}: parameter '{name}' is missing")
+                instead = ""
+                if name.endswith(tuple(f".{kind}" for kind in _OF_STUDIES)):
+                    instead = ": give the model one, or name others with --namespaces"
+                problems.append(f"{origin(name)}: parameter '{name}' is missing{instead}")
             continue
         try:
             model.model_validate(value)

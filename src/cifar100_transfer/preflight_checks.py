@@ -21,6 +21,7 @@ from cifar100_transfer.datasets import ArtifactDataset
 from cifar100_transfer.errors import UserError
 
 _ENSEMBLE = "params:ensemble"
+_CHALLENGE = "challenge_files"
 # Of the nodes that train.
 TRAINING_TAGS = {"training", "search", "ablation", "screening"}
 
@@ -40,6 +41,7 @@ def check_run(pipeline: Pipeline, catalog: Catalog, run_params: Mapping[str, Any
         _check_members(pipeline, catalog)
         if not run_params.get("only_missing_outputs"):
             _check_inputs(pipeline, catalog)
+        _check_challengers(pipeline, catalog)
         _check_versions(pipeline, catalog, run_params.get("load_versions") or {})
         _check_runner(pipeline, str(run_params.get("runner")))
     except DatasetError as error:
@@ -170,8 +172,35 @@ def _check_inputs(pipeline: Pipeline, catalog: Catalog) -> None:
     leave_out = f", or leave it out with --namespaces={instead}" if instead else ""
     raise UserError(
         f"{next(iter(missing.values())).path} does not exist yet: run the pipeline that makes it "
-        f"first{leave_out} (missing: {', '.join(missing)})"
+        f"first{leave_out}; missing, and what makes it: {', '.join(map(_with_maker, missing))}; "
+        f"keep this run's --env and --params"
     )
+
+
+def _check_challengers(pipeline: Pipeline, catalog: Catalog) -> None:
+    """Refuse classifiers of other data before gigabytes of challenge files are fetched for them."""
+    for node in pipeline.nodes:
+        for name in set(node.inputs) & pipeline.inputs() if _CHALLENGE in node.inputs else ():
+            dataset = catalog.get(name)
+            if name.endswith(".classifier") and isinstance(dataset, ArtifactDataset):
+                if not dataset.exists():
+                    continue
+                from cifar100_transfer.evaluation.challenge import check_challenger
+                from cifar100_transfer.models import read_spec
+
+                check_challenger(read_spec(dataset.load_path()))
+
+
+def _with_maker(name: str) -> str:
+    """Return the name of an artifact with the options that make it, those of fewest nodes."""
+    space, makers = name.partition(".")[0], registered()
+    found = [maker for maker in makers if name in makers[maker].all_outputs()]
+    if space in found:
+        return f"{name} (--pipelines={space})"
+    if not found:
+        return name
+    maker = min(found, key=lambda maker: len(makers[maker].nodes))
+    return f"{name} (--pipelines={maker} --namespaces={space})"
 
 
 def _versioned(catalog: Catalog, name: str) -> ArtifactDataset[Any] | None:

@@ -66,6 +66,7 @@ def test_images_of_another_size_are_brought_to_that_of_training(classifier: Clas
 @pytest.mark.parametrize(
     ("images", "said"),
     [
+        (torch.zeros(2, 3, 10, 8).numpy(), "torch.Tensor, got ndarray: torch.from_numpy"),
         (
             torch.zeros(2, 10, 8, 3),
             r"uint8 or floating point \[N, 3, H, W\], got float32 \[2, 10, 8, 3",

@@ -96,7 +96,7 @@ def test_only_unreadable_files_end_the_run_and_leave_nothing(project: Path, run:
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({}, "--params=model=NAME; there are: simple_cnn"),
+        ({}, "06_models: name one with --params=model=NAME; there are: simple_cnn"),
         ({"model": "simple_cnn"}, "--params=images=FILE_OR_FOLDER"),
     ],
 )
@@ -107,6 +107,7 @@ def test_what_is_not_there_is_said_before_anything_is_read(
     with pytest.raises(UserError) as raised:
         run("prediction", parameters=parameters)
     assert said in str(raised.value)
+    assert ("no model is named" in str(raised.value)) == (not parameters)
     assert "\n" not in str(raised.value)
 
 

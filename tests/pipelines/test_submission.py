@@ -13,6 +13,7 @@ from cifar100_transfer.data import challenge as challenge_data
 from cifar100_transfer.data.challenge import check_submission
 from cifar100_transfer.data.files import save_image_set
 from cifar100_transfer.data.sample import generate, write_cifar_archive_folder
+from cifar100_transfer.datasets import challenge as challenge_datasets
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation import adaptation
 from cifar100_transfer.models import Classifier, ClassifierSpec, save_classifier
@@ -60,11 +61,11 @@ def quick_challenge(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(challenge_data, "corrupt", lambda chunk, *_args, **_options: chunk)
 
 
-def store_classifier(data_root: Path, model: str = "simple_cnn") -> Classifier:
+def store_classifier(data_root: Path, model: str = "simple_cnn", classes: int = 100) -> Classifier:
     """Put an untrained classifier where training would put it."""
     spec = ClassifierSpec(
         architecture="simple_cnn",
-        class_names=tuple(f"class_{index:02}" for index in range(100)),
+        class_names=tuple(f"class_{index:02}" for index in range(classes)),
         mean=(0.5, 0.5, 0.5),
         std=(0.2, 0.2, 0.2),
     )
@@ -169,6 +170,20 @@ def test_a_full_disk_keeps_what_was_classified_and_publishes_nothing(
 def test_a_submission_without_a_classifier_says_what_to_do(run: Run) -> None:
     with pytest.raises(UserError, match=r"classifier\.safetensors does not exist yet"):
         run("submission", env="local", namespaces=["simple_cnn"])
+    with pytest.raises(UserError, match=r"\(--pipelines=submission --namespaces=simple_cnn\)"):
+        run("challenge_score", env="local", namespaces=["simple_cnn"])
+
+
+def test_a_classifier_of_other_data_is_refused_before_anything_is_fetched(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_args: Any) -> None:
+        raise AssertionError("no file is asked for")
+
+    monkeypatch.setitem(challenge_datasets._SOURCES, "official", fetch)
+    store_classifier(project / "data", classes=3)
+    with pytest.raises(UserError, match="has 100 classes, but the classifier knows 3"):
+        run("submission", env="local", namespaces=["simple_cnn"])
 
 
 def test_missing_classifiers_stop_a_run_of_several_models_before_any_is_worked_on(
@@ -181,7 +196,7 @@ def test_missing_classifiers_stop_a_run_of_several_models_before_any_is_worked_o
     said = str(refused.value)
     assert "06_models/champion/classifier.safetensors does not exist yet: run the pipeline" in said
     assert "--namespaces=express,simple_cnn" in said
-    assert "missing: champion.classifier, ensemble.classifier, resnet50.classifier, trans" in said
+    assert "makes it: champion.classifier (--pipelines=champion), ensemble.classifier (" in said
     assert not list((project / "data").glob("08_reporting/runs/*")), "nothing was begun"
 
 

@@ -11,6 +11,7 @@ import pytest
 from cifar100_transfer import tracking
 from cifar100_transfer.config import ComputeConfig, ModelConfig
 from cifar100_transfer.data import ImageSet, channel_statistics
+from cifar100_transfer.errors import UserError
 from cifar100_transfer.pipelines.training import create_pipeline
 from cifar100_transfer.pipelines.training.nodes import train_classifier
 from cifar100_transfer.training import EpochRecord, batch_size, distributed
@@ -99,3 +100,22 @@ def test_a_training_takes_as_many_devices_as_asked(
             tmp_path,
             name="m",
         )
+
+
+def test_an_error_in_a_recipe_names_the_model_it_is_of(
+    make_image_set: Callable[..., ImageSet], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = make_image_set(classes=6, per_class=3, size=8)
+    with caplog.at_level("INFO"), pytest.raises(UserError) as refused:
+        train_classifier(
+            images,
+            images,
+            asdict(channel_statistics(images.images)),
+            ModelConfig(architecture="simple_cnn"),
+            recipe(epochs=1, batch_size=1000),
+            ComputeConfig(device="cpu"),
+            tmp_path,
+            name="mine",
+        )
+    assert str(refused.value).startswith("mine.training.batch_size=1000 is larger than")
+    assert "Training mine (simple_cnn) on 18 images" in caplog.messages

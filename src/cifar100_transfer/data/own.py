@@ -69,7 +69,10 @@ def read_image_folder(
 
 def _folders(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
-        raise UserError(f"{folder} does not exist: it should hold one folder of pictures a class")
+        raise UserError(
+            f"{folder} does not exist: it should hold one folder of pictures a class; name another "
+            f"with --params=raw_data=DIR"
+        )
     names = [path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
     return tuple(sorted(names))
 

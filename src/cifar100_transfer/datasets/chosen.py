@@ -8,6 +8,9 @@ from cifar100_transfer.errors import UserError
 from .base import InputDataset
 from .tensors import ClassifierDataset
 
+_UNNAMED = "NAME"
+"""What stands in the catalog where the command line names no model."""
+
 
 class ChosenClassifierDataset(ClassifierDataset):
     """The stored classifier of the model that `--params=model=NAME` names.
@@ -28,9 +31,12 @@ class ChosenClassifierDataset(ClassifierDataset):
             )
         stored = sorted({path.parent.parent.name for path in models.glob(f"*/{file}/*/")})
         there_are = f"there are: {', '.join(stored)}" if stored else "there is none yet"
+        lacking = f"no classifier of a model '{model}' is stored in {models}"
+        if model == _UNNAMED:
+            lacking = f"no model is named, of those in {models}"
         raise UserError(
-            f"no classifier of a model '{model}' is stored in {models}: name one with "
-            f"--params=model=NAME; {there_are} (kedro run --pipelines=NAME trains one)"
+            f"{lacking}: name one with --params=model=NAME; {there_are} (kedro run "
+            f"--pipelines=NAME trains one, with this run's --env)"
         )
 
 

@@ -27,7 +27,7 @@ from cifar100_transfer.data.challenge import (
 )
 from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import Classifier, classifier_digest
+from cifar100_transfer.models import Classifier, ClassifierSpec, classifier_digest
 from cifar100_transfer.sealed import pack, unpack
 
 from .adaptation import Predictor, has_batch_norm
@@ -100,18 +100,8 @@ def predict_challenge(
             classifier has none of, a file that has changed, predictions that are not finite, or a
             full disk.
     """
+    check_challenger(classifier.spec)
     names = classifier.spec.class_names
-    if len(names) != CLASSES:
-        raise UserError(
-            f"the challenge has {CLASSES} classes, but the classifier knows {len(names)}: train "
-            f"one on CIFAR-100"
-        )
-    if classifier.spec.input_size != (SIDE, SIDE):
-        height, width = classifier.spec.input_size
-        raise UserError(
-            f"the challenge's images are of {SIDE} x {SIDE} pixels, but the classifier was trained "
-            f"on {height} x {width}: train one on CIFAR-100"
-        )
     adapts = config.method in ADAPTING
     if adapts and not has_batch_norm(classifier):
         raise UserError(
@@ -149,6 +139,21 @@ def predict_challenge(
         confidence=np.stack([part.confidence for part in done]).reshape(shape),
         seconds=tuple(part.seconds for part in done),
     )
+
+
+def check_challenger(spec: ClassifierSpec) -> None:
+    """Raise a `UserError` if a classifier knows other classes or images than the challenge has."""
+    if len(spec.class_names) != CLASSES:
+        raise UserError(
+            f"the challenge has {CLASSES} classes, but the classifier knows "
+            f"{len(spec.class_names)}: train one on CIFAR-100"
+        )
+    if spec.input_size != (SIDE, SIDE):
+        height, width = spec.input_size
+        raise UserError(
+            f"the challenge's images are of {SIDE} x {SIDE} pixels, but the classifier was trained "
+            f"on {height} x {width}: train one on CIFAR-100"
+        )
 
 
 def _predict_file(

@@ -239,6 +239,11 @@ def _classes(spec: ClassifierSpec) -> tuple[tuple[str, ...], tuple[str, ...], tu
 
 def _check_images(images: torch.Tensor) -> None:
     """Refuse another shape or data type; to look at values would be to wait for a GPU."""
+    if not isinstance(images, torch.Tensor):
+        raise ValueError(
+            f"images are a torch.Tensor, got {type(images).__name__}: torch.from_numpy makes one "
+            f"of an array"
+        )
     kind, shape = images.dtype, images.shape
     if len(shape) != 4 or shape[1] != 3 or not (kind.is_floating_point or kind == torch.uint8):
         found = f"{str(kind).removeprefix('torch.')} {list(shape)}"

@@ -56,7 +56,7 @@ def compare_models(
     if not chosen:
         raise UserError(
             "no model has results yet: train one first, for example by "
-            "kedro run --pipelines=simple_cnn"
+            "kedro run --pipelines=simple_cnn, with this run's --env and --params"
         )
     rows = []
     for result in chosen:

@@ -1,11 +1,14 @@
 """Nodes of the training template."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from cifar100_transfer.config import ComputeConfig, ModelConfig, TrainingConfig
+from cifar100_transfer.errors import UserError
 from cifar100_transfer.pipelines.annotations import (
     Classifier,
     DataFrame,
@@ -55,18 +58,19 @@ def train_classifier(
     def build(recipe: TrainingConfig) -> Classifier:
         return build_classifier(train_set, normalization, model, recipe, pretrained_weights)
 
-    classifier = build(training)
-    if training.batch_size == "auto":
-        training = choose_batch_size(
-            classifier,
-            train_set,
-            validation_set,
-            training,
-            where,
-            resume_folder,
-            compute.devices,
-        )
-        classifier = build(training)  # its recipe names the number
+    with _naming_model(name):
+        classifier = build(training)
+        if training.batch_size == "auto":
+            training = choose_batch_size(
+                classifier,
+                train_set,
+                validation_set,
+                training,
+                where,
+                resume_folder,
+                compute.devices,
+            )
+            classifier = build(training)  # its recipe names the number
     track = epoch_listener()
 
     def watch(record: EpochRecord) -> None:
@@ -74,17 +78,18 @@ def train_classifier(
         if track:
             track(record)
 
-    logger.info("Training %s, %s", name, model.architecture)
-    result = train_on_devices(
-        compute.devices,
-        classifier,
-        train_set,
-        validation_set,
-        training,
-        where,
-        resume_folder,
-        watch,
-    )
+    logger.info("Training %s (%s) on %s images", name, model.architecture, f"{len(train_set):,}")
+    with _naming_model(name):
+        result = train_on_devices(
+            compute.devices,
+            classifier,
+            train_set,
+            validation_set,
+            training,
+            where,
+            resume_folder,
+            watch,
+        )
     trained = _naming_validation(result.classifier, validation_set)
     history = pd.DataFrame([asdict(record) for record in result.history])
     summary = {
@@ -97,6 +102,17 @@ def train_classifier(
         "recipe": trained.spec.recipe,
     }
     return trained, history, summary
+
+
+@contextmanager
+def _naming_model(name: str) -> Iterator[None]:
+    """Put the model's name before the parameters of its recipe that an error is about."""
+    try:
+        yield
+    except UserError as error:
+        if str(error).startswith(("training.", "model.")):
+            raise UserError(f"{name}.{error}") from error
+        raise
 
 
 def _naming_validation(classifier: Classifier, validation_set: ImageSet) -> Classifier:
