@@ -94,7 +94,7 @@ def test_validation_images_of_another_split_are_refused(project: Path, run: Run)
     run("ingestion", to_outputs=sets, parameters={"split": {"validation_share": 0.2, "seed": 1}})
     for arguments in (
         {"pipeline": "robustness", "parameters": FEW, "namespaces": ["simple_cnn"]},
-        {"pipeline": "simple_cnn", "from_nodes": ["simple_cnn.predict_validation_set"]},
+        {"pipeline": "simple_cnn", "node_names": ["simple_cnn.predict_validation_set"]},
     ):
         with pytest.raises(UserError, match=r"another split than .* \(simple_cnn\), .* ingestion"):
             run(**arguments)

@@ -128,6 +128,7 @@ def test_trials_are_computed_as_the_parameters_say(
     make_image_set: Callable[..., ImageSet],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
     kind: str,
 ) -> None:
     asked: list[object] = []
@@ -156,9 +157,10 @@ def test_trials_are_computed_as_the_parameters_say(
             (ScreeningConfig(architectures=("simple_cnn",), training=training),),
         ),
     }[kind]
-    with pytest.raises(UserError, match="that is enough"):
+    with caplog.at_level("INFO"), pytest.raises(UserError, match="that is enough"):
         node(images, images, statistics, *configs, compute, f"sqlite:///{tmp_path}/studies.db")
     assert set(asked) == {Compute(torch.device("cpu"), torch.bfloat16, True, False)}
+    assert "Trials learn from 32 images and are judged by 32" in caplog.messages
 
 
 @pytest.mark.parametrize("kind", KINDS)

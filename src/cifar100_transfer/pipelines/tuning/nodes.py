@@ -1,5 +1,6 @@
 """Nodes of the tuning templates. None of them is given test images."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from cifar100_transfer.config import (
@@ -14,6 +15,8 @@ from cifar100_transfer.pipelines.annotations import DataFrame, Figure, ImageSet,
 
 if TYPE_CHECKING:
     from cifar100_transfer.tuning.trial_data import TrialData
+
+logger = logging.getLogger(__name__)
 
 
 def search_recipe(
@@ -143,6 +146,11 @@ def _data(
     from cifar100_transfer.tuning.trial_data import TrialData
 
     check_division(train_set, validation_set, normalization)
+    logger.info(
+        "Trials learn from %s images and are judged by %s",
+        f"{len(train_set):,}",
+        f"{len(validation_set):,}",
+    )
     return TrialData(
         train_set, validation_set, normalization, Compute.of(compute), pretrained_weights
     )
