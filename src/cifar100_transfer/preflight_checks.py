@@ -39,10 +39,10 @@ def check_run(pipeline: Pipeline, catalog: Catalog, run_params: Mapping[str, Any
         _check_machine(pipeline, catalog)
         _check_datasets(pipeline, catalog)
         _check_members(pipeline, catalog)
+        _check_versions(pipeline, catalog, run_params.get("load_versions") or {})
         if not run_params.get("only_missing_outputs"):
             _check_inputs(pipeline, catalog)
         _check_challengers(pipeline, catalog)
-        _check_versions(pipeline, catalog, run_params.get("load_versions") or {})
         _check_runner(pipeline, str(run_params.get("runner")))
     except DatasetError as error:
         reason = " ".join(str(error).split())
@@ -179,16 +179,14 @@ def _check_inputs(pipeline: Pipeline, catalog: Catalog) -> None:
 
 def _check_challengers(pipeline: Pipeline, catalog: Catalog) -> None:
     """Refuse classifiers of other data before gigabytes of challenge files are fetched for them."""
-    for node in pipeline.nodes:
-        for name in set(node.inputs) & pipeline.inputs() if _CHALLENGE in node.inputs else ():
-            dataset = catalog.get(name)
-            if name.endswith(".classifier") and isinstance(dataset, ArtifactDataset):
-                if not dataset.exists():
-                    continue
-                from cifar100_transfer.evaluation.challenge import check_challenger
-                from cifar100_transfer.models import read_spec
+    taken = {name for node in pipeline.nodes if _CHALLENGE in node.inputs for name in node.inputs}
+    for name in sorted(name for name in taken & pipeline.inputs() if name.endswith(".classifier")):
+        dataset = catalog.get(name)
+        if isinstance(dataset, ArtifactDataset) and dataset.exists():
+            from cifar100_transfer.evaluation.challenge import check_challenger
+            from cifar100_transfer.models import read_spec
 
-                check_challenger(read_spec(dataset.load_path()))
+            check_challenger(read_spec(dataset.load_path()))
 
 
 def _with_maker(name: str) -> str:
