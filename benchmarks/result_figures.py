@@ -13,11 +13,14 @@ from cifar100_transfer.evaluation.figures import overlaid_curves
 
 
 def histories() -> dict[str, pd.DataFrame]:
-    """Return a history of every row of README.md, of the run whose time stands there, by title."""
+    """Return a history of every row of README.md, of the run whose time stands there, by title.
+
+    Of ensembles there is none.
+    """
     return {
         _name(row): pd.DataFrame(timed(records)["models"][row.model]["history"])
         for row in ROWS
-        if row.short and (records := records_of(row.name))
+        if row.short and not row.members and (records := records_of(row.name))
     }
 
 

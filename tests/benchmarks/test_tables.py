@@ -115,6 +115,27 @@ def test_a_row_shows_means_over_its_seeds_and_says_where_there_were_fewer(
     )
 
 
+def test_the_time_of_an_ensemble_is_that_of_its_members_trainings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = {"threads": 2, "cores": 2, "processor": "AMD EPYC"}
+    metrics = {"test_accuracy": 0.5, "test_top5_accuracy": 0.75}
+    metrics |= {"test_accuracy_low": 0.4, "test_accuracy_high": 0.6}
+    for name, model, seconds in (
+        *(("net", "net", 600.0), ("net_seed1", "net", 900.0)),
+        ("both", "ensemble", 30.0),
+    ):
+        made = {"metrics": metrics, "training": {"epochs": None, "images_per_second": None}}
+        record = {"wall_seconds": seconds, "peak_memory_gb": 1.0, "machine": machine}
+        (tmp_path / f"{name}.json").write_text(json.dumps({**record, "models": {model: made}}))
+    tables = importlib.import_module("real_tables")
+    monkeypatch.setattr(tables, "RUNS", tmp_path)
+    row = tables.Row("Both", "both", "ensemble", short="Both", members="net")
+    (line,) = tables._headlines_of(row, tables.records_of("both"))
+    assert line[-1] == "2 of them, 20 min on 2 cores of an AMD EPYC"
+    assert tables._real_row(row, tables.records_of("both"))[-2:] == [tables.DASH, "0.5 min, 1.0 GB"]
+
+
 def test_the_curve_of_a_row_is_that_of_the_run_whose_time_stands_in_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +145,12 @@ def test_the_curve_of_a_row_is_that_of_the_run_whose_time_stands_in_the_table(
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
     tables, figures = (importlib.import_module(name) for name in ("real_tables", "result_figures"))
     monkeypatch.setattr(tables, "RUNS", tmp_path)
-    monkeypatch.setattr(figures, "ROWS", (tables.Row("Net", "net", "net", short="Net"),))
+    metrics = {"metrics": {"test_accuracy": 0.5}}
+    together = {"machine": {"threads": 1}, "models": {"ensemble": metrics}}
+    (tmp_path / "net_ensemble.json").write_text(json.dumps(together))
+    net = tables.Row("Net", "net", "net", short="Net")
+    ensemble = tables.Row("Nets", "net_ensemble", "ensemble", short="Nets", members="net")
+    monkeypatch.setattr(figures, "ROWS", (net, ensemble))
     (curve,) = figures.histories().values()
     assert curve["made_by"].tolist() == ["net_seed1"]
 
