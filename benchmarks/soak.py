@@ -73,12 +73,11 @@ MEASURED = (
     ("--pipelines=screening --env=quick", ""),
     ("--pipelines=pretraining", ""),
     ("--pipelines=transfer", "weights=FILE,transfer.training.epochs=1"),
-    ("--pipelines=ensemble", ""),  # after `transfer`
     ("--pipelines=express", EXPRESS),
     ("--pipelines=express", f"compute.precision=auto,{EXPRESS}"),
     ("--pipelines=express --env=express_robust", f"compute.precision=auto,{EXPRESS}"),
 )
-NEEDING_WEIGHTS = ("--pipelines=transfer", "--pipelines=ensemble")
+NEEDING_WEIGHTS = ("--pipelines=transfer",)
 # What other pipelines start from.
 BEFORE = ("__default__", "submission")
 SKIPPED = ("__default__",)  # it is the models' pipelines and the comparison
