@@ -138,7 +138,23 @@ def test_a_comparison_ends_with_its_table_and_where_the_page_lies(
         ["once", "40.0%", "30.0%", "25.0%"],
         ["twice", "2", "\N{EN DASH}", "20.0%", "10.0%"],
     ]
-    assert capsys.readouterr().out.endswith(f"\nReport: {tmp_path / 'report.html'}\n")
+    assert capsys.readouterr().out.splitlines()[-1] == f"Report: {tmp_path / 'report.html'}"
+
+
+def test_a_comparison_by_itself_goes_on_with_the_models_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = TableDataset(filepath=str(tmp_path / "comparison.csv"))
+    rows = {"model": ["express", "unknown"], "run": ["1", "2"]}
+    table.save(pd.DataFrame(rows | dict.fromkeys(("train_accuracy", "validation_accuracy"), 0.5)))
+    table.save(table.load().assign(test_accuracy=0.5))
+    pipeline = Pipeline([Node(abs, "a", "comparison", name="compare_models")])
+    run_params = given(env="sample")
+    log_hooks.SummaryHooks().after_pipeline_run(
+        run_params, pipeline, DataCatalog({"comparison": table})
+    )
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == "Next: kedro run --pipelines=robustness --namespaces=express --env=sample"
 
 
 @pytest.mark.parametrize(("seconds", "lines"), [(0.0, 0), (2.5, 1)])

@@ -100,12 +100,15 @@ class SummaryHooks:
         folders = {entry.folder for entry in stored.values() if isinstance(entry, ArtifactDataset)}
         if folders:
             logger.info("Stored in %s", ", ".join(map(str, map(_relative, _outermost(folders)))))
-        if table := _accuracy_table(stored):
-            logger.info("Top-1 accuracy\n%s", table)
+        judged = _judged(stored)
+        if judged:
+            logger.info("Top-1 accuracy\n%s", _accuracy_table(judged))
         for name, entry in stored.items():
             title = TO_OPEN.get(name.rpartition(".")[2])
             if title and isinstance(entry, ArtifactDataset) and entry.exists():
                 click.echo(f"{title}: {_relative(entry.load_path())}")
+        # A comparison makes nothing of a model's own: what goes on from it goes on for those in it.
+        outputs += [f"{row['model']}.comparison" for row in judged if "comparison" in stored]
         if command := next_command(outputs, run_params, type(catalog.get(RAW)).__name__):
             click.echo(f"Next: {command}")
 
@@ -157,8 +160,8 @@ def _command() -> str:
     return f"{start} {shlex.quote(f'--conf-source={source}')}" if source else start
 
 
-def _accuracy_table(stored: Mapping[str, Any]) -> str:
-    """Return one line a judged or compared model, or nothing if there is none."""
+def _judged(stored: Mapping[str, Any]) -> list[dict[Any, Any]]:
+    """Return the metrics of every judged or compared model, with its name in `model`."""
     # A catalog of one's own may keep metrics elsewhere.
     judged: list[dict[Any, Any]] = [
         {"model": name.removesuffix(".metrics"), **entry.load()}
@@ -168,6 +171,11 @@ def _accuracy_table(stored: Mapping[str, Any]) -> str:
     comparison = stored.get("comparison")
     if isinstance(comparison, TableDataset):
         judged = comparison.load().to_dict("records")
+    return judged
+
+
+def _accuracy_table(judged: list[dict[Any, Any]]) -> str:
+    """Return one line a judged or compared model."""
     runs = Counter(row["model"] for row in judged)
     names = [
         f"{row['model']} {row['run']}" if runs[row["model"]] > 1 else row["model"] for row in judged
@@ -179,7 +187,7 @@ def _accuracy_table(stored: Mapping[str, Any]) -> str:
         for name, row in zip(names, judged, strict=True)
     ]
     header = f"{'model':<{width}}{'train':>8}{'validation':>12}{'test':>8}"
-    return "\n".join([header, *lines]) if lines else ""
+    return "\n".join([header, *lines])
 
 
 def _share(accuracy: float | None) -> str:
