@@ -46,7 +46,9 @@ def check_run(pipeline: Pipeline, catalog: Catalog, run_params: Mapping[str, Any
         _check_runner(pipeline, str(run_params.get("runner")))
     except DatasetError as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"the catalog in conf/ can't be used: {reason}") from error
+        raise UserError(
+            f"the catalog in conf/, or code that it names, can't be used: {reason}"
+        ) from error
 
 
 def _check_clock(pipeline: Pipeline, catalog: Catalog, version: str) -> None:
