@@ -162,8 +162,7 @@ class PreflightHooks:
         self.prepared = []
         self._make_inputs(pipeline, catalog, run_params)
         parts = (pipeline, *(part for _, part in self.prepared))
-        if idle := without_takers(given, inputs_of(parts)):
-            logger.warning("--params: %s: no node of this run takes it", ", ".join(idle))
+        _warn_of_idle(without_takers(given, inputs_of(parts)), pipeline)
         try:
             weights_checks.check_fit(pipeline, catalog)
         except Exception as error:
@@ -193,6 +192,27 @@ class PreflightHooks:
         except Exception as error:
             ErrorHooks().on_pipeline_error(error)
             raise
+
+
+def _warn_of_idle(idle: list[str], pipeline: Pipeline) -> None:
+    """Warn of parameters of the command line, `path=value` each, that change nothing."""
+    ingested = {
+        name.removeprefix("params:")
+        for name in registered()["ingestion"].inputs()
+        if name.startswith("params:")
+    } | {"raw_data"}
+    # A run on stored images is often given what they were made with.
+    on_stored = any(name.endswith("_set") for name in pipeline.inputs())
+    of_ingestion = [
+        one for one in idle if on_stored and one.partition("=")[0].partition(".")[0] in ingested
+    ]
+    if others := [one for one in idle if one not in of_ingestion]:
+        logger.warning("--params: %s: no node of this run takes it", ", ".join(others))
+    if of_ingestion:
+        logger.warning(
+            "--params: %s: without effect, as the images are those that are stored",
+            ", ".join(of_ingestion),
+        )
 
 
 def inputs_of(parts: Iterable[Pipeline]) -> set[str]:

@@ -243,6 +243,22 @@ def test_a_parameter_that_nothing_takes_is_warned_of(
     assert "split.validation_share=0.2" not in idle.split(", ")
 
 
+def test_parameters_of_the_ingestion_of_stored_images_are_said_to_be_without_effect(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    run("ingestion")
+    caplog.clear()
+    parameters = {"split": {"train_images": 200}, "robustness": {"images": 5}}
+    outputs = ["simple_cnn.classifier"]
+    run("simple_cnn", namespaces=["simple_cnn"], to_outputs=outputs, parameters=parameters)
+    of_none, of_ingestion = (text for text in caplog.messages if text.startswith("--params"))
+    assert "robustness.images=5" in of_none
+    assert "split.train_images" not in of_none
+    assert "split.train_images=200" in of_ingestion
+    assert of_ingestion.endswith(": without effect, as the images are those that are stored")
+    assert "Training simple_cnn (simple_cnn) on 400 images" in caplog.messages
+
+
 def test_a_version_that_is_not_there_is_refused_and_nothing_made(project: Path, run: Run) -> None:
     run("simple_cnn", to_outputs=["simple_cnn.classifier"])
     classifiers = project / "data" / "sample" / "06_models" / "simple_cnn"
