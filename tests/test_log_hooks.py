@@ -13,7 +13,12 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
 
 from cifar100_transfer import log_hooks
-from cifar100_transfer.datasets import TableDataset, TextDataset
+from cifar100_transfer.datasets import (
+    CIFAR10Dataset,
+    CIFAR100Dataset,
+    TableDataset,
+    TextDataset,
+)
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 
 REGISTERED = register_pipelines()
@@ -69,11 +74,22 @@ def test_the_next_command_keeps_model_environment_and_the_place_of_the_data() ->
     )
 
 
-@pytest.mark.parametrize("data", ["CIFAR10Dataset", "ImageFolderDataset"])
-def test_the_challenge_is_not_for_other_data(data: str) -> None:
-    outputs = REGISTERED["robustness"].filter(node_namespaces=["express"]).all_outputs()
-    assert log_hooks.next_command(outputs, given(), data) is None
-    assert log_hooks.next_command(REGISTERED["express"].all_outputs(), given(), data)
+@pytest.mark.parametrize(
+    ("raw", "hint"), [(CIFAR100Dataset, True), (CIFAR10Dataset, False), (None, False)]
+)
+def test_the_challenge_is_not_for_other_data(
+    capsys: pytest.CaptureFixture[str], raw: type[CIFAR100Dataset] | None, hint: bool
+) -> None:
+    judging = REGISTERED["robustness"].filter(node_namespaces=["express"])
+    catalog = DataCatalog({"cifar100_raw": raw(filepath="nowhere")} if raw else {})
+    log_hooks.SummaryHooks().after_pipeline_run(given(), judging, catalog)
+    assert ("Next: kedro run --pipelines=submission" in capsys.readouterr().out) == hint
+    assert log_hooks.next_command(REGISTERED["express"].all_outputs(), given(), challenge=False)
+
+
+def test_what_is_to_be_opened_is_made_by_some_pipeline() -> None:
+    made = {name.rpartition(".")[2] for one in REGISTERED.values() for name in one.all_outputs()}
+    assert set(log_hooks.TO_OPEN) <= made
 
 
 def test_the_embedded_transfer_starts_from_what_pretraining_has_made() -> None:

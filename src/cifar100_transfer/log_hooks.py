@@ -37,8 +37,6 @@ NEXT_STEPS: tuple[tuple[str, str | None, bool], ...] = (
     ("classifier", "transfer", False),
     ("train_set", "simple_cnn", False),
 )
-RAW = "cifar100_raw"
-OF_THE_CHALLENGE = ("CIFAR100Dataset", "SampleDataset")
 # What a reader will want to open, by the end of its name, and what it is called.
 TO_OPEN = {
     "report": "Report",
@@ -107,14 +105,16 @@ class SummaryHooks:
             title = TO_OPEN.get(name.rpartition(".")[2])
             if title and isinstance(entry, ArtifactDataset) and entry.exists():
                 click.echo(f"{title}: {_relative(entry.load_path())}")
-        # A comparison makes nothing of a model's own: what goes on from it goes on for those in it.
-        outputs += [f"{row['model']}.comparison" for row in judged if "comparison" in stored]
-        if command := next_command(outputs, run_params, type(catalog.get(RAW)).__name__):
+        compared = [row["model"] for row in judged] if "comparison" in stored else []
+        if command := next_command(outputs, run_params, compared, _has_challenge(catalog)):
             click.echo(f"Next: {command}")
 
 
 def next_command(
-    outputs: Collection[str], run_params: Mapping[str, Any], data: str = "CIFAR100Dataset"
+    outputs: Collection[str],
+    run_params: Mapping[str, Any],
+    compared: Collection[str] = (),
+    challenge: bool = True,
 ) -> str | None:
     """Return the command that goes on from what a run has made; `None` after the last step.
 
@@ -122,9 +122,11 @@ def next_command(
         outputs: names of all datasets that the run has made.
         run_params: Kedro's record of the run. Its environment, and where its data lies, are kept;
             passwords are not.
-        data: type of the raw data; the challenge is CIFAR-100's.
+        compared: models that a comparison, which makes nothing of theirs, has found.
+        challenge: whether there are challenge files for the data.
     """
-    models = sorted({name.partition(".")[0] for name in outputs} & {*MODELS, ENSEMBLE})
+    named = {*compared, *(name.partition(".")[0] for name in outputs)}
+    models = sorted(named & {*MODELS, ENSEMBLE})
     ends = {name.rpartition(".")[2] for name in outputs}
     environment = run_params.get("env")
     for made, pipeline, for_models in NEXT_STEPS:
@@ -133,7 +135,7 @@ def next_command(
         # Elsewhere than in `sample`, `transfer` starts from published weights.
         if pipeline is None or (pipeline == "transfer" and environment != "sample"):
             return None
-        if pipeline == "submission" and data not in OF_THE_CHALLENGE:
+        if pipeline == "submission" and not challenge:
             return None
         options = [f"--pipelines={pipeline}"]
         if for_models:
@@ -148,6 +150,13 @@ def next_command(
             options.append(f"--params={','.join(kept)}")
         return " ".join([_command(), *map(shlex.quote, options)])
     return None
+
+
+def _has_challenge(catalog: Catalog) -> bool:
+    """Whether the raw data is CIFAR-100, or the sample in its place."""
+    from cifar100_transfer.datasets import CIFAR100Dataset, SampleDataset  # after a run: loaded
+
+    return isinstance(catalog.get("cifar100_raw"), CIFAR100Dataset | SampleDataset)
 
 
 def _command() -> str:

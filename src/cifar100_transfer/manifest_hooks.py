@@ -175,9 +175,16 @@ def _checksums(parts: Sequence[Pipeline], catalog: Catalog) -> dict[str, dict[st
     names = inputs_of(parts)
     names |= {name for part in parts for name in part.all_outputs() if _is_image_set(catalog, name)}
     found: dict[str, dict[str, str]] = {
-        name: getattr(catalog.get(name), "checksums", dict)() for name in sorted(names)
+        name: getattr(catalog.get(name), "checksums", dict)()
+        for name in sorted(names)
+        if not _is_absent(catalog.get(name))
     }
     return {name: sums for name, sums in found.items() if sums}
+
+
+def _is_absent(dataset: Any) -> bool:
+    """Whether it is not stored: an input of nodes that were left out, as their results are."""
+    return isinstance(dataset, ArtifactDataset) and not dataset.exists()
 
 
 def _is_of_run(dataset: Any, run: str, since: float) -> bool:

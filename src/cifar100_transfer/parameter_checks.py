@@ -65,9 +65,8 @@ def check_values(
         value = _lookup(values, name)
         if value is None:
             if name in needed:
-                instead = ""
-                if name.endswith(tuple(f".{kind}" for kind in _OF_STUDIES)):
-                    instead = ": give the model one, or name others with --namespaces"
+                of_study = name.rpartition(".")[2] in _OF_STUDIES
+                instead = ": give it one, or name others with --namespaces" if of_study else ""
                 problems.append(f"{origin(name)}: parameter '{name}' is missing{instead}")
             continue
         try:

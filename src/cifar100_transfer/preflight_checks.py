@@ -152,7 +152,7 @@ def _check_members(pipeline: Pipeline, catalog: Catalog) -> None:
                 f"run it first, and then ensemble by itself"
             )
         if not maker_of(catalog, name):
-            catalog.load("stored_classifiers").check([member])
+            catalog.load("stored_classifiers").check(member)
 
 
 def _check_inputs(pipeline: Pipeline, catalog: Catalog) -> None:

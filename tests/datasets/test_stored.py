@@ -117,13 +117,13 @@ def test_those_of_another_recipe_are_named(
 def test_a_model_that_is_not_stored_is_named_with_those_that_are(tmp_path: Path) -> None:
     stored = StoredClassifiers(tmp_path)
     with pytest.raises(UserError, match=r"'m' is stored in .*06_models: .*; there is none yet"):
-        stored.check(["m"])
+        stored.check("m")
     for model in ("express", "resnet50"):
         store(tmp_path, model, "2024-01-01", seed=0)
     (tmp_path / "06_models" / "killed").mkdir()
-    stored.check(["express", "resnet50"])
+    stored.check("resnet50")
     with pytest.raises(UserError, match=r"'x' is stored .*; there is express or resnet50$"):
-        stored.check(["express", "x"])
+        stored.check("x")
     with pytest.raises(UserError, match=r"'expres' is stored .*; there is express$"):
         stored.seeds_of("expres")
 
@@ -134,7 +134,7 @@ def test_an_ensemble_is_no_member(tmp_path: Path) -> None:
     file.parent.mkdir(parents=True)
     save_classifier(ensemble, file)
     with pytest.raises(UserError, match="'both' is an ensemble itself: name its members"):
-        StoredClassifiers(tmp_path).check(["both"])
+        StoredClassifiers(tmp_path).check("both")
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

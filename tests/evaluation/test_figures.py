@@ -369,6 +369,13 @@ def test_comparison_puts_the_best_first() -> None:
         assert text in texts(figure)
 
 
+def test_parts_of_a_second_are_not_written_as_none() -> None:
+    row = {"model": "m", "test_accuracy": 0.5, "test_accuracy_low": 0.4, "test_accuracy_high": 0.6}
+    table = pd.DataFrame([row | {"seconds": 0.5, "parameters": 1e6, "flops": 1e9}])
+    label = figures.accuracy_against_cost(table).axes[0].xaxis.get_major_formatter()
+    assert [label(value) for value in (0.1, 1, 10_000)] == ["0.1", "1", "10 k"]
+
+
 @pytest.mark.parametrize("models", [1, 32])
 def test_the_legend_of_costs_names_every_model(models: int) -> None:
     table = pd.DataFrame(

@@ -56,6 +56,8 @@ def test_seeds_of_a_model_become_one_that_is_judged_like_any(
     test_set = ImageSetDataset(filepath=str(data / "05_model_input/test_set.safetensors")).load()
     images = test_set.images[:20]
     wanted = mean_log_probabilities(member(images) for member in members)
+    seen = [one.spec.recipe["validation_images"] for one in (ensemble, *members)]
+    assert len(set(seen)) == 1, "or images of another split could choose for it"
     torch.testing.assert_close(ensemble(images), wanted, rtol=1e-4, atol=1e-5)
     summary = json.loads(newest(reporting, "training_summary.json").read_text())
     metrics = json.loads(newest(reporting, "metrics.json").read_text())
@@ -87,6 +89,8 @@ def test_it_stands_in_the_comparison_beside_what_it_is_made_of(project: Path, ru
     reporting = project / "data" / "sample" / "08_reporting"
     rows = pd.read_csv(newest(reporting, "comparison.csv")).set_index("model")
     assert rows["train_accuracy"].isna().to_dict() == {"ensemble": True, "simple_cnn": False}
+    counts = pd.read_csv(newest(reporting, "comparison.csv"), dtype=str).set_index("model")
+    assert counts["epochs"]["simple_cnn"] == "2", "a number of epochs, though the ensemble has none"
     assert rows["test_accuracy"].nunique() == 1, "it has one member and says what that one says"
     page = newest(reporting, "report.html").read_text()
     assert "<td>the mean of simple_cnn (seed 0)</td>" in page

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -241,6 +242,17 @@ def test_a_parameter_that_nothing_takes_is_warned_of(
     idle = warned.removeprefix("--params: ").removesuffix(": no node of this run takes it")
     assert "robustness.images=5" in idle.split(", ")
     assert "split.validation_share=0.2" not in idle.split(", ")
+
+
+def test_what_is_made_already_needs_no_inputs(project: Path, run: Run) -> None:
+    outputs = ["simple_cnn.calibration", "simple_cnn.validation_predictions"]
+    run("simple_cnn", to_outputs=outputs)
+    made = project / "data/sample/07_model_output/simple_cnn/validation_predictions.safetensors"
+    shutil.rmtree(made)
+    again = {"pipeline": "simple_cnn", "node_names": ["simple_cnn.fit_calibration"]}
+    run(**again, only_missing_outputs=True)
+    with pytest.raises(UserError, match=r"validation_predictions.* does not exist yet"):
+        run(**again)
 
 
 def test_parameters_of_the_ingestion_of_stored_images_are_said_to_be_without_effect(

@@ -3,7 +3,6 @@
 import difflib
 import json
 import logging
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -51,23 +50,20 @@ class StoredClassifiers:
         self._models = folder / "06_models"
         self._reporting = folder / "08_reporting"
 
-    def check(self, models: Iterable[str]) -> None:
-        """Raise a `UserError` if one of some models has no stored classifier, or is an ensemble."""
-        for model in models:
-            versions = self._versions(model)
-            if not versions:
-                stored = [path.name for path in sorted(self._models.glob("*/"))]
-                known = [name for name in stored if self._versions(name)]
-                near = difflib.get_close_matches(model, known, n=3) or known
-                there_is = f"there is {' or '.join(near)}" if near else "there is none yet"
-                raise UserError(
-                    f"ensemble.members: no classifier of a model '{model}' is stored in "
-                    f"{self._models}: train it first; {there_is}"
-                )
-            if isinstance(read_spec(versions[max(versions)]), EnsembleSpec):
-                raise UserError(
-                    f"ensemble.members: '{model}' is an ensemble itself: name its members"
-                )
+    def check(self, model: str) -> None:
+        """Raise a `UserError` if a model has no stored classifier, or is an ensemble itself."""
+        versions = self._versions(model)
+        if not versions:
+            stored = [path.name for path in sorted(self._models.glob("*/"))]
+            known = [name for name in stored if self._versions(name)]
+            near = difflib.get_close_matches(model, known, n=3) or known
+            there_is = f"there is {' or '.join(near)}" if near else "there is none yet"
+            raise UserError(
+                f"ensemble.members: no classifier of a model '{model}' is stored in "
+                f"{self._models}: train it first; {there_is}"
+            )
+        if isinstance(read_spec(versions[max(versions)]), EnsembleSpec):
+            raise UserError(f"ensemble.members: '{model}' is an ensemble itself: name its members")
 
     def seeds_of(self, model: str) -> list[StoredClassifier]:
         """Return the newest classifier of a model, and those that differ from it by seed alone.
@@ -81,7 +77,7 @@ class StoredClassifiers:
         Raises:
             UserError: none is stored, or a file is damaged.
         """
-        self.check([model])
+        self.check(model)
         found: dict[int | None, StoredClassifier] = {}
         wanted, others = None, []
         for version, file in sorted(self._versions(model).items(), reverse=True):

@@ -58,19 +58,6 @@ def train_classifier(
     def build(recipe: TrainingConfig) -> Classifier:
         return build_classifier(train_set, normalization, model, recipe, pretrained_weights)
 
-    with _naming_model(name):
-        classifier = build(training)
-        if training.batch_size == "auto":
-            training = choose_batch_size(
-                classifier,
-                train_set,
-                validation_set,
-                training,
-                where,
-                resume_folder,
-                compute.devices,
-            )
-            classifier = build(training)  # its recipe names the number
     track = epoch_listener()
 
     def watch(record: EpochRecord) -> None:
@@ -78,17 +65,19 @@ def train_classifier(
         if track:
             track(record)
 
-    logger.info("Training %s (%s) on %s images", name, model.architecture, f"{len(train_set):,}")
     with _naming_model(name):
+        classifier = build(training)
+        sets = (train_set, validation_set)
+        if training.batch_size == "auto":
+            training = choose_batch_size(
+                classifier, *sets, training, where, resume_folder, compute.devices
+            )
+            classifier = build(training)  # its recipe names the number
+        logger.info(
+            "Training %s (%s) on %s images", name, model.architecture, f"{len(train_set):,}"
+        )
         result = train_on_devices(
-            compute.devices,
-            classifier,
-            train_set,
-            validation_set,
-            training,
-            where,
-            resume_folder,
-            watch,
+            compute.devices, classifier, *sets, training, where, resume_folder, watch
         )
     trained = _naming_validation(result.classifier, validation_set)
     history = pd.DataFrame([asdict(record) for record in result.history])
