@@ -20,6 +20,7 @@ import os
 import shutil
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -71,7 +72,6 @@ VALIDATION_SHARE = 0.02
 SOURCE_WEIGHTS = (0.0, 0.25, 0.5, 0.75)
 WEIGHT_IMAGES = 1000
 """Distorted validation images that choose the mixing weight, at most."""
-METHODS = ("plain", "batch_norm", "tta", "batch_norm_tta")
 CLEAN = ("clean", 0)
 SETS = (CLEAN, *((name, severity) for name in CORRUPTIONS for severity in SEVERITIES))
 
@@ -102,6 +102,7 @@ class Job:
         slice_seconds: after which this call ends.
         part: what is judged on, `validation` for trials or `test`.
         images: number of images of it that are distorted, evenly over the classes.
+        adapted: whether to judge with adapted batch-norm statistics, too.
         quick: whether this is only a trial of the script.
     """
 
@@ -113,6 +114,7 @@ class Job:
     slice_seconds: float
     part: str
     images: int
+    adapted: bool
     quick: bool
 
     @property
@@ -247,20 +249,21 @@ def _add_seconds(file: Path, seconds: float) -> float:
 
 def judge(job: Job, seeds: list[int]) -> dict[str, Any]:
     """Judge all members and their ensemble, or as many sets as the slice has time for."""
-    file = job.folder / f"{job.part}_{'_'.join(map(str, seeds))}_{job.images}.json"
+    name = "_".join([job.part, *map(str, seeds), str(job.images)])
+    file = job.folder / f"{name}{'' if job.adapted else '_unadapted'}.json"
     classifiers = [job.home(seed) / "classifier.safetensors" for seed in seeds]
     digests = [file_digest(classifier, "sha256") for classifier in classifiers]
     state: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     if state.get("classifiers") != digests:  # others were judged: trained or unpacked since
-        state = {"classifiers": digests, "sets": {}}
+        state = {"classifiers": digests, "seconds": 0.0, "sets": {}}
     members = [load_classifier(stored).to(job.compute.device) for stored in classifiers]
-    if "source_weight" not in state:
+    if job.adapted and "source_weight" not in state:
         started = time.monotonic()
         validation = stratified_subset(job.sets[1], min(WEIGHT_IMAGES, job.images), 0)
         with job.autocast():
             ranked = rank_source_weights(members[0], validation, SOURCE_WEIGHTS, 0)
         state |= {"source_weight": next(iter(ranked)), "validation_by_weight": ranked}
-        state["seconds"] = time.monotonic() - started
+        state["seconds"] += time.monotonic() - started
         _write(file, state)
     # All of them clean, fewer distorted ones where time is short.
     fewer = stratified_subset(job.judged, job.images, 0)
@@ -268,7 +271,7 @@ def judge(job: Job, seeds: list[int]) -> dict[str, Any]:
     for pair, images in _distorted(missing, job.judged, fewer):
         started = time.monotonic()
         with job.autocast():
-            state["sets"][_key(pair)] = _count_hits(members, images, state["source_weight"])
+            state["sets"][_key(pair)] = _count_hits(members, images, state.get("source_weight"))
         spent = time.monotonic() - started
         state["seconds"] += spent
         _write(file, state)
@@ -299,22 +302,23 @@ def _distorted(
 
 
 def _count_hits(
-    members: list[Classifier], images: ImageSet, source_weight: float
+    members: list[Classifier], images: ImageSet, source_weight: float | None
 ) -> dict[str, Any]:
     """Count right answers of every member and of the ensemble by every method.
 
     The methods are those of `evaluation.robustness`; what they have in common is computed once.
+    Without a `source_weight` none of them adapts.
     """
     device = members[0].mean.device
     labels = images.labels.to(device)
     pixels = images.images.to(device)
-    outputs: dict[str, list[torch.Tensor]] = {method: [] for method in METHODS}
+    outputs: dict[str, list[torch.Tensor]] = defaultdict(list)
     for member in members:
-        adapted = adapt_batch_norm(member, pixels, source_weight)
-        for classifier, single, several in (
-            (member, "plain", "tta"),
-            (adapted, "batch_norm", "batch_norm_tta"),
-        ):
+        ways = [(member, "plain", "tta")]
+        if source_weight is not None:
+            adapted = adapt_batch_norm(member, pixels, source_weight)
+            ways.append((adapted, "batch_norm", "batch_norm_tta"))
+        for classifier, single, several in ways:
             of_views = [predict_logits(classifier, view) for view in views(pixels)]
             outputs[single].append(of_views[0])  # the first view is the image itself
             outputs[several].append(mean_log_probabilities(of_views))
@@ -356,8 +360,8 @@ def summarize(job: Job, seeds: list[int], state: dict[str, Any], command: str) -
         "judged_on": job.part,
         "images": {"clean": len(job.judged), "distorted": min(job.images, len(job.judged))},
         "trainings": trainings,
-        "source_weight": state["source_weight"],
-        "validation_by_weight": state["validation_by_weight"],
+        "source_weight": state.get("source_weight"),
+        "validation_by_weight": state.get("validation_by_weight"),
         "judging_seconds": state["seconds"],
         "members": [_figures(state["sets"], number) for number in range(len(seeds))],
         "ensemble": _figures(state["sets"], None) if len(seeds) > 1 else None,
@@ -375,7 +379,7 @@ def _figures(sets: dict[str, Any], member: int | None) -> dict[str, Any]:
         return float(right / counts["images"])
 
     figures = {}
-    for method in METHODS:
+    for method in sets[_key(CLEAN)]["ensemble"]:
         per_corruption = {
             name: statistics.mean(accuracy(_key((name, s)), method) for s in SEVERITIES)
             for name in CORRUPTIONS
@@ -391,13 +395,14 @@ def _figures(sets: dict[str, Any], member: int | None) -> dict[str, Any]:
 def table(record: dict[str, Any]) -> str:
     """Return the figures of one recipe as a Markdown table."""
     rows = ["| | clean | corrupted |", "| --- | --- | --- |"]
-    for method in METHODS:
+    methods = list(record["members"][0])
+    for method in methods:
         cells = [
             spread([100 * member[method][kind] for member in record["members"]])
             for kind in ("clean", "corrupted")
         ]
         rows.append(f"| {method}, {len(record['seeds'])} seeds | {' | '.join(cells)} |")
-    for method in METHODS if record["ensemble"] else ():
+    for method in methods if record["ensemble"] else ():
         figures = record["ensemble"][method]
         cells = [f"{100 * figures[kind]:.2f}" for kind in ("clean", "corrupted")]
         rows.append(f"| {method}, ensemble | {' | '.join(cells)} |")
@@ -418,7 +423,10 @@ def run(job: Job, seeds: list[int], command: str) -> None:
     print(table(record))
     if job.part == "test" and not job.quick:
         stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        name = f"{record['track']}, {job.model.architecture}, {len(seeds)} seeds"
+        name = (
+            f"{record['track']}, {job.model.architecture}, {len(seeds)} seeds, "
+            f"{job.training.epochs} epochs"
+        )
         _write(RESULTS, stored | {name: record})
     print("Done.")
 
@@ -516,6 +524,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--on", choices=("validation", "test"), default="test", help="judge on")
     parser.add_argument("--images", type=int, default=10_000, help="of them that are distorted")
+    parser.add_argument("--unadapted", action="store_true", help="judge in half of the time")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--compile", action="store_true", help="train through torch.compile")
     parser.add_argument("--slice-seconds", type=float, default=540)
@@ -542,6 +551,7 @@ def main() -> None:
         slice_seconds=chosen.slice_seconds,
         part=chosen.on,
         images=chosen.images,
+        adapted=not chosen.unadapted,
         quick=chosen.quick,
     )
     if chosen.what == "speed":

@@ -257,7 +257,10 @@ def _champion_rows(record: dict[str, Any]) -> list[list[str]]:
         ):
             figures = [(plain, "clean"), (plain, "corrupted"), (adapted, "corrupted")]
             cells = [
-                spread([100 * one[method][kind] for one in members]) for method, kind in figures
+                spread([100 * one[method][kind] for one in members])
+                if method in members[0]
+                else DASH
+                for method, kind in figures
             ]
             rows.append([f"{name}{views}", *cells, spent])
     return rows

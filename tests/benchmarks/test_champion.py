@@ -17,6 +17,8 @@ from cifar100_transfer.evaluation.robustness import measure_robustness, predicto
 from cifar100_transfer.models import average_classifiers, load_classifier
 from cifar100_transfer.training import Compute
 
+METHODS = ("plain", "batch_norm", "tta", "batch_norm_tta")
+
 
 @pytest.fixture
 def champion() -> ModuleType:
@@ -46,6 +48,7 @@ def job(
             "slice_seconds": 1e9,
             "part": "test",
             "images": 8,
+            "adapted": True,
             "quick": True,
         }
         return champion.Job(**(settings | changes))
@@ -121,13 +124,27 @@ def test_figures_are_those_of_the_evaluation(
         (record["members"][1], members[1:]),
         (record["ensemble"], members),
     ):
-        predictors = predictors_of(average_classifiers(judged, {}), champion.METHODS, 0.5)
+        predictors = predictors_of(average_classifiers(judged, {}), METHODS, 0.5)
         with one.autocast():
             table = measure_robustness(predictors, fewer, "test", 0, champion.CORRUPTIONS)
         for method, rows in table.groupby("method"):
             assert found[method]["corrupted"] == pytest.approx(rows["accuracy"].mean())
     assert record["images"] == {"clean": 20, "distorted": 8}
     assert "ensemble" in champion.table(record)
+
+
+def test_unadapted_figures_are_the_same(
+    champion: ModuleType, job: Callable[..., object], few_sets: None, tmp_path: Path
+) -> None:
+    records = []
+    for adapted in (True, False):  # one after the other, by the same members
+        champion.run(job(adapted=adapted), [0, 1], "command")
+        records.append(json.loads((tmp_path / "result.json").read_text()))
+    for figures in (*records[1]["members"], records[1]["ensemble"]):
+        assert list(figures) == ["plain", "tta"]
+    assert records[1]["ensemble"] == {m: records[0]["ensemble"][m] for m in ("plain", "tta")}
+    assert records[1]["source_weight"] is None
+    assert "batch_norm" not in champion.table(records[1])
 
 
 def test_trials_see_no_test_image(
@@ -203,8 +220,8 @@ def test_results_of_another_network_stay(
         model = ModelConfig(architecture=name, image_size=16)
         champion.run(job(model=model, folder=tmp_path / name, quick=False), [0], "command")
     assert list(json.loads(results.read_text())) == [
-        "open, wrn_10_1, 1 seeds",
-        "open, express_small, 1 seeds",
+        "open, wrn_10_1, 1 seeds, 3 epochs",
+        "open, express_small, 1 seeds, 3 epochs",
     ]
 
 
