@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from champion import read_recipe
+from champion import accuracies, read_recipe
 from report_tables import cores_of, machine_of, read_stored, spread
 
 from cifar100_transfer.nested import leaves
@@ -264,6 +264,38 @@ def _champion_rows(record: dict[str, Any]) -> list[list[str]]:
             ]
             rows.append([f"{name}{views}", *cells, spent])
     return rows
+
+
+def unfinished_table() -> str:
+    """Return the champion's longer trainings beside those before, by what they were judged by."""
+    longer = read_stored(RESULTS / "champion_unfinished.json")
+    numbers = range(len(longer["seeds"]))
+    of_longer = ([accuracies(longer["sets"], n) for n in numbers], accuracies(longer["sets"], None))
+    names = of_longer[1]["plain"]["per_corruption"]
+    before = _champions()[-1]
+    rows = [
+        f"| | clean | {len(names)} corruptions | over six views | adapted, over six views |",
+        "| --- | --: | --: | --: | --: |",
+    ]
+    for record, (members, ensemble) in (
+        (before, (before["members"], before["ensemble"])),
+        (longer, of_longer),
+    ):
+        training = record["recipe"]["training"]
+        recipe = f"{training['epochs']} epochs{' with CutMix' * (record is longer)}"
+        for title, judged in (
+            (f"{recipe}, mean of {len(members)} seeds", members),
+            (f"{recipe}, ensemble of {len(members)}", [ensemble]),
+        ):
+            cells = [spread([100 * one["plain"]["clean"] for one in judged])]
+            for method in ("plain", "tta", "batch_norm_tta"):
+                means = [
+                    statistics.mean(one[method]["per_corruption"][name] for name in names)
+                    for one in judged
+                ]
+                cells.append(spread([100 * mean for mean in means]))
+            rows.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def _champion_command(record: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ from typing import Any
 
 import pandas as pd
 from machine import describe_machine, public_command, run_script
-from real_tables import RESULTS, RUNS, gpu_table, headlines, real_table
+from real_tables import RESULTS, RUNS, gpu_table, headlines, real_table, unfinished_table
 from report_tables import fill, machine_of, read_stored, throughput_table
 from trial_tables import ablation_table, grid_table, screening_table
 
@@ -144,7 +144,10 @@ def _tuning_tables() -> dict[str, str]:
 
 
 def _champion_tables() -> dict[str, str]:
-    return {"ablation_few_images": ablation_table(_trials("ablation_few_images"))}
+    return {
+        "ablation_few_images": ablation_table(_trials("ablation_few_images")),
+        "unfinished": unfinished_table(),
+    }
 
 
 def _trials(name: str) -> pd.DataFrame:

@@ -147,6 +147,22 @@ def test_unadapted_figures_are_the_same(
     assert "batch_norm" not in champion.table(records[1])
 
 
+def test_judging_that_was_cut_off_counts_whole_corruptions(champion: ModuleType) -> None:
+    def right(share: float) -> dict[str, object]:
+        return {"images": 10, "members": {"plain": [share * 10]}, "ensemble": {"plain": 0}}
+
+    first, second = champion.CORRUPTIONS[:2]
+    sets = {"clean 0": right(0.9)}
+    sets |= {f"{first} {severity}": right(severity / 10) for severity in champion.SEVERITIES}
+    sets |= {f"{second} 1": right(1.0)}
+    figures = champion.accuracies(sets, 0)["plain"]
+    assert figures == {
+        "clean": 0.9,
+        "corrupted": pytest.approx(0.3),
+        "per_corruption": {first: pytest.approx(0.3)},
+    }
+
+
 def test_trials_see_no_test_image(
     champion: ModuleType, job: Callable[..., object], few_sets: None, tmp_path: Path
 ) -> None:

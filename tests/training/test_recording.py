@@ -283,7 +283,9 @@ def test_a_gpu_goes_on_where_recording_fails(
             compute = Compute(GPU, cuda_graphs=wanted)
             result = train(classifier, images, images, config, compute)
         histories.append(results(result))
-    assert histories[0] == histories[1]
+    # Seen on a GPU: the same training losses, and a validation loss 6e-6 from the other.
+    for found, expected in zip(*histories, strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)
     assert [m.split(":")[0] for m in caplog.messages if "recorded" in m] == [
         "steps are not recorded as a CUDA graph"
     ]
