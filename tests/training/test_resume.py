@@ -23,7 +23,11 @@ from cifar100_transfer.training import (
     loop,
     train,
 )
-from cifar100_transfer.training.checkpoint import ResumePoint, load_resume_point
+from cifar100_transfer.training.checkpoint import (
+    ResumePoint,
+    load_resume_point,
+    save_resume_point,
+)
 from tests.training.tiny import Killed, Sets, recipe, results, tiny_classifier
 
 
@@ -235,32 +239,36 @@ def test_a_finished_run_is_not_trained_again(sets: Sets, tmp_path: Path) -> None
     assert results(again) == results(whole)
 
 
-def test_resume_points_can_be_rarer(sets: Sets, tmp_path: Path) -> None:
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let storing take long; returns the epochs whose state is stored."""
+    epochs: list[int] = []
+
+    def save(folder: Path, point: ResumePoint) -> None:
+        epochs.append(point.epoch)
+        save_resume_point(folder, point)
+
+    monkeypatch.setattr(loop, "save_resume_point", save)
+    monkeypatch.setattr(loop, "FREE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "RESUME_SHARE", 1e-9)
+    return epochs
+
+
+def test_resume_points_that_take_long_are_rare(
+    sets: Sets, tmp_path: Path, stored: list[int]
+) -> None:
+    run(sets, recipe(epochs=5), tmp_path)
+    assert stored == [1, 5], "the first shows how long it takes, the last is always stored"
+
+
+def test_an_exception_loses_no_epoch(sets: Sets, tmp_path: Path, stored: list[int]) -> None:
     config = recipe(epochs=5)
-    seen: list[int] = []
-
-    def go_on(until: int) -> TrainingResult:
-        def note(record: EpochRecord) -> None:
-            seen.append(record.epoch)
-            if record.epoch == until:
-                raise Killed
-
-        return train(
-            tiny_classifier(sets[0], config),
-            *sets,
-            config,
-            resume_folder=tmp_path,
-            on_epoch=note,
-            resume_every=2,
-        )
-
     with pytest.raises(Killed):
-        go_on(until=3)
-    resumed = go_on(until=9)
-    assert seen == [1, 2, 3, 3, 4, 5]
+        run(sets, config, tmp_path, until=3)
+    assert stored == [1, 3]
+    resumed = run(sets, config, tmp_path)
+    assert stored == [1, 3, 4, 5]
     assert results(resumed) == results(run(sets, config))
-    go_on(until=9)
-    assert len(seen) == 6, "the last epoch is stored, though it is odd"
 
 
 @pytest.mark.parametrize("changed", ["training images", "validation images", "initial weights"])

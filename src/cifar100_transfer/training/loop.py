@@ -35,6 +35,11 @@ from .steps import Engine, not_finite, train_epoch
 
 logger = logging.getLogger(__name__)
 
+FREE_SECONDS = 1.0
+"""What may go into a resume point after every epoch."""
+RESUME_SHARE = 0.05
+"""Of the time, what may go into resume points that take longer."""
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -112,7 +117,6 @@ def train(
     compute: Compute = ON_CPU,
     resume_folder: Path | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
-    resume_every: int = 1,
 ) -> TrainingResult:
     """Train a classifier and keep the weights of its best validation epoch.
 
@@ -122,13 +126,12 @@ def train(
         validation_set: images to choose the epoch by; never augmented.
         config: the recipe.
         compute: where and in which numbers.
-        resume_folder: where to keep the state after an epoch. If the state of an interrupted
-            run of the same training is found there, the run goes on from it and ends in the same
-            weights as if it had never stopped. The caller clears the folder.
-        on_epoch: called with every epoch's record after its resume point is stored; an exception
-            from it ends the training.
-        resume_every: epochs from one resume point to the next; there is one after the last. Storing
-            a large network can take longer than a GPU takes for some steps.
+        resume_folder: where to keep the state after every epoch (`_ResumePoints` says when after
+            fewer). If the state of an interrupted run of the same training is found there, the run
+            goes on from it and ends in the same weights as if it had never stopped. The caller
+            clears the folder.
+        on_epoch: called with every epoch's record; an exception from it ends the training, and the
+            state after that epoch is kept.
 
     Returns:
         The classifier with its best weights, and one record an epoch.
@@ -156,6 +159,7 @@ def train(
         history = [EpochRecord(**record) for record in point.history]
         del point  # or its weights would lie beside the network's until the end
     is_first = process_rank() == 0  # of several that train together, the one that writes
+    points = _ResumePoints(resume_folder if is_first else None, identity, circumstances)
     on_terminal = sys.stderr.isatty() and is_first
     with tqdm(
         total=config.epochs,
@@ -170,31 +174,74 @@ def train(
             if is_best:
                 best_weights = _copied(engine.judged.state_dict(), best_weights)
             history.append(record)
-            is_due = len(history) % resume_every == 0 or _is_finished(history, config)
-            if resume_folder and is_first and is_due:
-                save_resume_point(
-                    resume_folder,
-                    ResumePoint(
-                        identity=identity,
-                        circumstances=circumstances,
-                        epoch=epoch,
-                        weights=classifier.state_dict(),
-                        optimizer=engine.optimizer.state_dict(),
-                        average=engine.average.state_dict() if engine.average else None,
-                        best_weights=None if is_best else best_weights,
-                        history=[asdict(record) for record in history],
-                    ),
-                )
+            if points.is_due() or _is_finished(history, config):
+                points.store(engine, history, best_weights)
             bar.set_postfix_str(_describe(record))
             bar.update()
             if is_first and not on_terminal:
                 logger.info("epoch %d/%d: %s", epoch, config.epochs, _describe(record))
             if on_epoch:
-                on_epoch(record)
+                try:
+                    on_epoch(record)
+                except BaseException:
+                    points.store(engine, history, best_weights)
+                    raise
     classifier.load_state_dict(best_weights)
     classifier.requires_grad_(True)  # frozen epochs may have been the last
     classifier.zero_grad()  # or gradients as large as the weights would stay with the result
     return TrainingResult(classifier.cpu().eval(), history)
+
+
+class _ResumePoints:
+    """Stores a training's resume points.
+
+    Where that takes longer than `FREE_SECONDS`, as for a large network whose epochs take a GPU a
+    second, they are stored so seldom that it takes `RESUME_SHARE` of the time.
+
+    Args:
+        folder: where the last one is kept; None stores none.
+        identity: of the training.
+        circumstances: of this run.
+    """
+
+    def __init__(
+        self, folder: Path | None, identity: dict[str, Any], circumstances: dict[str, Any]
+    ) -> None:
+        self._folder = folder
+        self._identity = identity
+        self._circumstances = circumstances
+        self._epoch = 0
+        self._due = -math.inf
+
+    def is_due(self) -> bool:
+        """Whether it is time for the next one."""
+        return time.monotonic() >= self._due
+
+    def store(
+        self, engine: Engine, history: list[EpochRecord], best_weights: dict[str, torch.Tensor]
+    ) -> None:
+        """Store the state after the last epoch of the history, unless that was done."""
+        epoch = len(history)
+        if self._folder is None or epoch == self._epoch:
+            return
+        started = time.monotonic()
+        save_resume_point(
+            self._folder,
+            ResumePoint(
+                identity=self._identity,
+                circumstances=self._circumstances,
+                epoch=epoch,
+                weights=engine.classifier.state_dict(),
+                optimizer=engine.optimizer.state_dict(),
+                average=engine.average.state_dict() if engine.average else None,
+                best_weights=None if best_record(history).epoch == epoch else best_weights,
+                history=[asdict(record) for record in history],
+            ),
+        )
+        self._epoch = epoch
+        spent = time.monotonic() - started
+        if spent > FREE_SECONDS:
+            self._due = started + spent / RESUME_SHARE
 
 
 def identify_training(
