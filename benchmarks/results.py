@@ -145,7 +145,10 @@ def _tuning_tables() -> dict[str, str]:
 
 def _champion_tables() -> dict[str, str]:
     return {
-        "ablation_few_images": ablation_table(_trials("ablation_few_images")),
+        **{
+            name: ablation_table(_trials(name))
+            for name in ("ablation_few_images", "ablation_few_images_long")
+        },
         "unfinished": unfinished_table(),
     }
 
