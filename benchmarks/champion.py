@@ -16,7 +16,6 @@ in a minute or two on a CPU, on drawn images, and writes no results there.
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import time
@@ -75,7 +74,7 @@ CLEAN = ("clean", 0)
 SETS = (CLEAN, *((name, severity) for name in CORRUPTIONS for severity in SEVERITIES))
 
 STORE_SECONDS = 5
-"""For a resume point or a classifier: one of 53 million parameters has 640 MB, and takes two."""
+"""For a resume point, which has 640 MB for 53 million parameters, and the classifier."""
 START_SECONDS = 40
 """What a training takes at most until its second epoch: copies, compilation, the first one."""
 PART_BYTES = 15 * 2**20
@@ -285,9 +284,9 @@ def _distorted(
     def make(pair: tuple[str, int]) -> ImageSet:
         return clean if pair == CLEAN else fewer.with_images(corrupt(fewer.images, *pair, seed=0))
 
-    # Two keep ahead of the network. With eight, sets took 1.6 s on an H200 and the last ones 0.8 s:
+    # Two keep ahead of the network. With eight, sets took 1.5 s on an H200 and the last ones 0.8 s:
     # most likely the thread that starts kernels had to wait for the interpreter till then.
-    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(2) as pool:
         futures: list[tuple[tuple[str, int], Future[ImageSet]]] = [
             (pair, pool.submit(make, pair)) for pair in pairs
         ]

@@ -269,23 +269,21 @@ def _champion_rows(record: dict[str, Any]) -> list[list[str]]:
 def unfinished_table() -> str:
     """Return the champion's longer trainings beside those before, by what they were judged by."""
     longer = read_stored(RESULTS / "champion_unfinished.json")
-    numbers = range(len(longer["seeds"]))
-    of_longer = ([accuracies(longer["sets"], n) for n in numbers], accuracies(longer["sets"], None))
-    names = of_longer[1]["plain"]["per_corruption"]
-    before = _champions()[-1]
+    sets, count = longer["sets"], len(longer["seeds"])
+    longer["members"] = [accuracies(sets, number) for number in range(count)]
+    longer["ensemble"] = accuracies(sets, None)
+    names = longer["ensemble"]["plain"]["per_corruption"]
     rows = [
         f"| | clean | {len(names)} corruptions | over six views | adapted, over six views |",
         "| --- | --: | --: | --: | --: |",
     ]
-    for record, (members, ensemble) in (
-        (before, (before["members"], before["ensemble"])),
-        (longer, of_longer),
-    ):
-        training = record["recipe"]["training"]
-        recipe = f"{training['epochs']} epochs{' with CutMix' * (record is longer)}"
+    for record in (_champions()[-1], longer):
+        training, members = record["recipe"]["training"], record["members"]
+        mixed = " with CutMix" if training["augmentation"]["cutmix_alpha"] else ""
+        recipe = f"{training['epochs']} epochs{mixed}"
         for title, judged in (
             (f"{recipe}, mean of {len(members)} seeds", members),
-            (f"{recipe}, ensemble of {len(members)}", [ensemble]),
+            (f"{recipe}, ensemble of {len(members)}", [record["ensemble"]]),
         ):
             cells = [spread([100 * one["plain"]["clean"] for one in judged])]
             for method in ("plain", "tta", "batch_norm_tta"):

@@ -59,6 +59,19 @@ def test_the_newest_champion_comes_last(tmp_path: Path, monkeypatch: pytest.Monk
     assert tables._champions() == [stored["c"], stored["a"]]
 
 
+def test_a_champion_that_was_judged_unadapted_has_no_adapted_figure() -> None:
+    tables = importlib.import_module("real_tables")
+    figures = {method: {"clean": 0.5, "corrupted": 0.25} for method in ("plain", "tta")}
+    record = {
+        "trainings": [{"wall_seconds": 9.0}],
+        "recipe": {"model": {"architecture": "express"}, "training": {"epochs": 2}},
+        "members": [figures],
+        "ensemble": None,
+    }
+    cells = [row[1:4] for row in tables._champion_rows(record)]
+    assert cells == [["50.00", "25.00", tables.DASH]] * 2
+
+
 def test_numbers_of_images_name_the_networks_that_were_judged_on_them() -> None:
     tables = importlib.import_module("real_tables")
     records = [

@@ -261,6 +261,15 @@ def test_resume_points_that_take_long_are_rare(
     assert stored == [1, 5], "the first shows how long it takes, the last is always stored"
 
 
+def test_resume_points_that_take_a_moment_are_not_rare(
+    sets: Sets, tmp_path: Path, stored: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "FREE_SECONDS", 3600.0)
+    with pytest.raises(Killed):
+        run(sets, recipe(epochs=5), tmp_path, until=4)
+    assert stored == [1, 2, 3, 4], "each once"
+
+
 def test_an_exception_loses_no_epoch(sets: Sets, tmp_path: Path, stored: list[int]) -> None:
     config = recipe(epochs=5)
     with pytest.raises(Killed):

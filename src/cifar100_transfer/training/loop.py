@@ -170,10 +170,9 @@ def train(
         while not _is_finished(history, config):
             epoch = len(history) + 1
             record = _run_epoch(engine, epoch, validation)
-            is_best = all(record.validation_accuracy > e.validation_accuracy for e in history)
-            if is_best:
-                best_weights = _copied(engine.judged.state_dict(), best_weights)
             history.append(record)
+            if best_record(history) is record:
+                best_weights = _copied(engine.judged.state_dict(), best_weights)
             if points.is_due() or _is_finished(history, config):
                 points.store(engine, history, best_weights)
             bar.set_postfix_str(_describe(record))
