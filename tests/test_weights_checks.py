@@ -96,4 +96,15 @@ def test_weights_that_fit_pass_and_others_are_named_with_the_parameter() -> None
 
 def test_a_pipeline_without_weights_is_left_alone() -> None:
     leave_out_unused(REGISTERED["simple_cnn"], DataCatalog())
-    check_fit(REGISTERED["simple_cnn"], DataCatalog())
+    catalog = DataCatalog()
+    catalog["params:simple_cnn.model"] = ModelConfig(architecture="simple_cnn")
+    check_fit(REGISTERED["simple_cnn"], catalog)
+
+
+def test_a_model_that_is_given_no_weights_can_not_start_from_them() -> None:
+    catalog = DataCatalog()
+    catalog["params:resnet50.model"] = ModelConfig(architecture="resnet18", pretrained=True)
+    with pytest.raises(
+        UserError, match=r"^resnet50\.model\.pretrained=true, but resnet50 takes no"
+    ):
+        check_fit(REGISTERED["resnet50"], catalog)

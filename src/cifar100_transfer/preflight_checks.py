@@ -15,6 +15,7 @@ from cifar100_transfer.config import (
     ModelConfig,
     ScreeningConfig,
     SearchConfig,
+    TrainingConfig,
 )
 from cifar100_transfer.configuration import Catalog
 from cifar100_transfer.datasets import ArtifactDataset
@@ -69,7 +70,7 @@ def _check_clock(pipeline: Pipeline, catalog: Catalog, version: str) -> None:
 
 
 def _check_machine(pipeline: Pipeline, catalog: Catalog) -> None:
-    from cifar100_transfer.models import check_architecture, choose_device
+    from cifar100_transfer.models import choose_device
 
     for name in sorted(pipeline.inputs()):
         if not name.startswith("params:"):
@@ -78,12 +79,34 @@ def _check_machine(pipeline: Pipeline, catalog: Catalog) -> None:
         if isinstance(value, ComputeConfig):
             choose_device(value.device)
         elif isinstance(value, ModelConfig):
-            try:
-                check_architecture(value.architecture)
-            except UserError as error:
-                raise UserError(f"{name.removeprefix('params:')}.architecture: {error}") from None
+            _check_model(name.removeprefix("params:"), value)
+        elif isinstance(value, TrainingConfig):
+            _check_devices(name.removeprefix("params:"), value, catalog)
         elif isinstance(value, SearchConfig | AblationConfig | ScreeningConfig):
             _check_tuning(name, value, catalog)
+
+
+def _check_model(block: str, model: ModelConfig) -> None:
+    from cifar100_transfer.models import check_architecture, check_zero_init
+
+    try:
+        check_architecture(model.architecture)
+    except UserError as error:
+        raise UserError(f"{block}.architecture: {error}") from None
+    if model.zero_init_residual:
+        try:
+            check_zero_init(model.architecture)
+        except UserError as error:
+            raise UserError(f"{block}.zero_init_residual=true: {error}") from None
+
+
+def _check_devices(block: str, training: TrainingConfig, catalog: Catalog) -> None:
+    devices = catalog.load("params:compute").devices
+    if training.batch_size == "auto" and devices > 1:
+        raise UserError(
+            f"{block}.batch_size=auto measures one device, and compute.devices={devices}: give a "
+            f"number, of images for all devices together"
+        )
 
 
 def _check_tuning(

@@ -31,10 +31,12 @@ def check_fit(pipeline: Pipeline, catalog: Catalog) -> None:
     A run of several models would come to them after hours.
 
     Raises:
-        UserError: they can't be fetched or read, or are of another architecture.
+        UserError: they can't be fetched or read, are of another architecture, or a model is to
+            start from them whose pipeline takes none.
     """
     from .models import check_backbone
 
+    _check_taken(pipeline, catalog)
     models = {
         name: value
         for name, value in _parameters(pipeline, catalog)
@@ -47,6 +49,18 @@ def check_fit(pipeline: Pipeline, catalog: Catalog) -> None:
         except UserError as error:
             block = name.removeprefix("params:")
             raise UserError(f"{block}.architecture={model.architecture}: {error}") from None
+
+
+def _check_taken(pipeline: Pipeline, catalog: Catalog) -> None:
+    for node in pipeline.nodes:
+        if WEIGHTS in node.inputs:
+            continue
+        for name in (name for name in node.inputs if name.endswith(".model")):
+            if catalog.load(name).pretrained:
+                raise UserError(
+                    f"{name.removeprefix('params:')}.pretrained=true, but {node.namespace} takes "
+                    f"no weights: set it to false, or run transfer by this recipe"
+                )
 
 
 def _starts_from_them(pipeline: Pipeline, catalog: Catalog) -> Iterator[bool]:

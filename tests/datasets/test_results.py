@@ -55,12 +55,10 @@ def test_every_run_of_complete_models_is_found_oldest_first(tmp_path: Path) -> N
 
     results = results_in(tmp_path)
 
-    assert [
-        (r["model"], r["run"], r["newest"], r["metrics"]["test_accuracy"]) for r in results
-    ] == [
-        ("a", "2024-01-01", True, 0.3),
-        ("b", "2024-01-01", False, 0.1),
-        ("b", "2024-01-02", True, 0.2),
+    assert [(r["model"], r["run"], r["metrics"]["test_accuracy"]) for r in results] == [
+        ("a", "2024-01-01", 0.3),
+        ("b", "2024-01-01", 0.1),
+        ("b", "2024-01-02", 0.2),
     ]
     assert [r["summary"]["epochs"] for r in results] == ["2024-01-01", "2024-01-01", "2024-01-02"]
     assert results[0]["history"]["epoch"].tolist() == [1, 2]

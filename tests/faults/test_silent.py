@@ -1,5 +1,6 @@
 """Bugs that raise no error, planted one by one: each is warned of, or refused."""
 
+import copy
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -67,8 +68,10 @@ def run(
         tmp_path,
         name="simple_cnn",
     )
+    trained = copy.deepcopy(classifier)
     test_set = before_test(classifier, test_set)
-    return compute_metrics(predict_set(classifier, test_set, CPU), {"temperature": 1.0}, summary)
+    predictions = predict_set(classifier, test_set, CPU)
+    return compute_metrics(predictions, {"temperature": 1.0}, summary, trained, test_set)
 
 
 def test_a_sound_run_warns_of_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ from cifar100_transfer.models.pooled_convolution import PooledConv2d
 
 @pytest.mark.parametrize(
     ("architecture", "image_size"),
-    [("simple_cnn", None), ("resnet18", None), ("squeezenet1_1", 48)],
+    [("simple_cnn", None), ("resnet18", None), ("squeezenet1_1", 48), ("regnet_y_400mf", 32)],
 )
 def test_operations_are_two_for_every_weight_and_place(
     architecture: str, image_size: int | None

@@ -10,12 +10,14 @@ import torch
 
 from cifar100_transfer.config import ComparisonConfig
 from cifar100_transfer.data import Predictions
+from cifar100_transfer.errors import UserError
 from cifar100_transfer.pipelines.comparison.nodes import (
     compare_models,
     compare_pairs,
     draw_overlaid_curves,
     measure_time_to_accuracy,
 )
+from tests.conftest import random_image_set
 
 RUN = "2024-01-01T10.00.00"
 
@@ -72,6 +74,7 @@ def test_what_is_left_out_of_the_pairs_is_logged(caplog: pytest.LogCaptureFixtur
     [
         ({"device": "cuda"}, "had other devices"),
         ({"validation_images": 20}, "had other validation images"),
+        ({"recipe": {"validation_images": "5e1f"}}, "had other validation images"),
     ],
 )
 def test_times_are_compared_under_equal_conditions_only(
@@ -114,26 +117,50 @@ def test_an_ensemble_has_no_part_in_times_and_curves() -> None:
     assert not any(axes.lines for axes in alone.axes)
 
 
-def judged(model: str, accuracy: float, run: str = RUN, newest: bool = True) -> dict[str, Any]:
+TEST_SET = random_image_set(classes=2, per_class=2, size=4)
+
+
+def judged(model: str, accuracy: float, run: str = RUN, **metrics_too: str) -> dict[str, Any]:
     parts = {"test": accuracy / 2, "validation": 0.0}
     plain = {part: {"mean_corruption_accuracy": share} for part, share in parts.items()}
-    metrics = {"train_accuracy": 0.9, "validation_accuracy": 0.6, "test_accuracy": accuracy}
+    shares = {"train_accuracy": 0.9, "validation_accuracy": 0.6, "test_accuracy": accuracy}
     return {
-        **{"model": model, "run": run, "newest": newest, "metrics": metrics, "summary": {}},
+        **{"model": model, "run": run, "metrics": {**shares, **metrics_too}, "summary": {}},
         **{"manifest": None, "robustness": {"methods": {"plain": plain}}},
     }
 
 
 def test_models_stand_by_their_test_accuracy_with_their_gaps() -> None:
-    results = [judged("a", 0.25), judged("b", 0.5), judged("b", 0.75, "2023", newest=False)]
-    rows = compare_models(results, ComparisonConfig())
+    results = [judged("a", 0.25), judged("b", 0.75, "2023"), judged("b", 0.5)]
+    rows = compare_models(results, ComparisonConfig(), TEST_SET)
     assert rows["model"].tolist() == ["b", "a"]
     assert rows["train_test_gap"].tolist() == pytest.approx([0.4, 0.65])
     assert rows["train_validation_gap"].tolist() == pytest.approx([0.3, 0.3])
     assert rows["validation_test_gap"].tolist() == pytest.approx([0.1, 0.35])
     assert rows["corrupted_accuracy"].tolist() == [0.25, 0.125]
-    every = compare_models(results, ComparisonConfig(all_runs=True))
+    every = compare_models(results, ComparisonConfig(all_runs=True), TEST_SET)
     assert every["test_accuracy"].tolist() == [0.75, 0.5, 0.25]
+
+
+def test_models_are_ranked_by_the_same_test_images_only(caplog: pytest.LogCaptureFixture) -> None:
+    here, elsewhere = TEST_SET.digest(), random_image_set(2, 2, size=4, seed=1).digest()
+    results = [
+        judged("a", 0.5, test_set=here),
+        judged("b", 0.9, test_set=elsewhere),
+        judged("c", 0.4, "2023", test_set=here),
+        judged("c", 0.8, test_set=elsewhere),  # newer, and of other data
+        judged("d", 0.3),  # of an earlier release
+    ]
+    rows = compare_models(results, ComparisonConfig(), TEST_SET)
+    assert rows["model"].tolist() == ["a", "c", "d"]
+    assert rows["test_accuracy"].tolist() == [0.5, 0.4, 0.3]
+    assert [message.split(":")[0] for message in caplog.messages] == [
+        "'b' was judged on other test images than the stored ones and is left out"
+    ]
+    with pytest.raises(UserError, match="no model has results on the stored test images"):
+        compare_models([results[1]], ComparisonConfig(), TEST_SET)
+    with pytest.raises(UserError, match="no model has results yet"):
+        compare_models([], ComparisonConfig(), TEST_SET)
 
 
 def test_a_pair_says_which_of_the_two_was_right_more_often() -> None:

@@ -1,16 +1,40 @@
 """Metrics of the evaluation, and which images its nodes and the ingestion's see."""
 
+import pytest
 import torch
 
-from cifar100_transfer.data import Predictions
+from cifar100_transfer.config import ModelConfig, TrainingConfig
+from cifar100_transfer.data import ImageSet, Predictions, channel_statistics
+from cifar100_transfer.errors import UserError
 from cifar100_transfer.evaluation.metrics import (
     expected_calibration_error,
     mean_loss,
     wilson_interval,
     with_temperature,
 )
+from cifar100_transfer.evaluation.prediction import predict
+from cifar100_transfer.models import Classifier, classifier_digest
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 from cifar100_transfer.pipelines.evaluation.nodes import compute_metrics
+from cifar100_transfer.training import build_classifier
+from tests.conftest import random_image_set
+
+
+def build(images: ImageSet, seed: int) -> Classifier:
+    return build_classifier(
+        images,
+        vars(channel_statistics(images.images)),
+        ModelConfig(architecture="simple_cnn"),
+        TrainingConfig(seed=seed),
+    )
+
+
+def test_a_summary_of_another_training_is_refused() -> None:
+    images = random_image_set(classes=2, per_class=2, size=8)
+    judged, other = build(images, seed=0), build(images, seed=1)
+    summary = {"classifier": classifier_digest(other)}
+    with pytest.raises(UserError, match="not that of the classifier which is judged"):
+        compute_metrics(predict(judged, images), {"temperature": 1.0}, summary, judged, images)
 
 
 def test_metrics_are_those_at_the_fitted_temperature_and_of_the_validation_images() -> None:
@@ -18,9 +42,12 @@ def test_metrics_are_those_at_the_fitted_temperature_and_of_the_validation_image
     logits = 5 * torch.randn(50, 3, generator=generator)
     labels = torch.randint(3, (50,), generator=generator)
     predictions = Predictions(logits, labels, ("a", "b", "c"))
+    images = random_image_set(classes=2, per_class=2, size=8)
+    classifier = build(images, seed=0)
     shares = dict.fromkeys(("train_accuracy", "train_loss", "validation_loss"), 0.5)
-    summary = {"validation_images": 20, "validation_accuracy": 0.35, "classifier": "a", **shares}
-    metrics = compute_metrics(predictions, {"temperature": 4.0}, summary)
+    digest = classifier_digest(classifier)
+    summary = {"validation_images": 20, "validation_accuracy": 0.35, "classifier": digest, **shares}
+    metrics = compute_metrics(predictions, {"temperature": 4.0}, summary, classifier, images)
     scaled = with_temperature(predictions, 4.0)
     assert metrics["test_ece_calibrated"] == expected_calibration_error(scaled)
     assert metrics["test_ece"] == expected_calibration_error(predictions)

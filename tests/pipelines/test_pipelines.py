@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -182,6 +184,27 @@ def test_weights_of_another_architecture_are_refused_with_their_keys(run: Run) -
     # The run makes the weights it lacks, though only `transfer` is asked for.
     with pytest.raises(UserError, match=r"missing \(.*features"):
         run("transfer", parameters={"transfer": {"model": {"architecture": "squeezenet1_1"}}})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (
+            {"simple_cnn": {"model": {"zero_init_residual": True}}},
+            "simple_cnn.model.zero_init_residual=true: simple_cnn is no ResNet",
+        ),
+        (
+            {"simple_cnn": {"training": {"batch_size": "auto"}}, "compute": {"devices": 2}},
+            "simple_cnn.training.batch_size=auto measures one device, and compute.devices=2",
+        ),
+    ],
+)
+def test_what_a_later_model_can_not_do_ends_the_run_before_the_first_one(
+    project: Path, run: Run, parameters: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        run(parameters=parameters)
+    assert not list(project.glob("data/**/classifier.safetensors"))
 
 
 @pytest.mark.usefixtures("no_network")

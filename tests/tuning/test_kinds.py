@@ -584,9 +584,28 @@ def test_all_that_trials_are_trained_and_judged_by_is_part_of_the_study(data: Tr
         *({"train_set": change(data.train_set)} for change in (mirrored, relabelled)),
         *({"validation_set": change(data.validation_set)} for change in (mirrored, relabelled)),
         *({"pretrained_weights": {"a": torch.full((1,), value)}} for value in (1.0, 2.0)),
+        {"normalization": {"mean": [0.4] * 3, "std": [0.123] * 3}},
     ]
     identities = {replace(data, **change).identity() for change in [{}, *changes]}
     assert len(identities) == 1 + len(changes)
+
+
+def test_a_screening_by_time_is_another_one_on_another_device(
+    data: TrialData, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {}
+    for seconds in (None, 5.0):
+        screening = ScreeningConfig(
+            architectures=("simple_cnn",),
+            training=TrainingConfig(epochs=1, batch_size=16),
+            seconds=seconds,
+        )
+        for threads in (1, 2):
+            monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+            summary = run_screening(screening, data, url).summary
+            names[seconds, threads] = summary["study"]
+    assert names[None, 1] == names[None, 2]
+    assert names[5.0, 1] != names[5.0, 2]
 
 
 def test_another_seed_draws_other_settings(data: TrialData, url: str) -> None:

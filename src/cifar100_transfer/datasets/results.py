@@ -26,7 +26,6 @@ class ModelResults(TypedDict):
 
     model: str
     run: str
-    newest: bool
     metrics: dict[str, Any]
     summary: dict[str, Any]
     history: pd.DataFrame | None
@@ -86,7 +85,6 @@ class ResultsDataset(InputDataset[list[ModelResults]]):
                 ModelResults(
                     model=folder.name,
                     run=run,
-                    newest=run == runs[-1],
                     metrics=metrics,
                     summary=summary,
                     history=TableDataset(filepath=str(history)).load() if history else None,

@@ -129,6 +129,14 @@ def zero_init_residual(network: nn.Module) -> None:
         nn.init.zeros_(normalization.weight)
 
 
+def check_zero_init(architecture: str) -> None:
+    """Raise a `UserError` if `zero_init_residual` does nothing for an architecture."""
+    from torchvision.models import get_model_builder
+
+    if architecture in _OWN or not get_model_builder(architecture).__module__.endswith(".resnet"):
+        raise UserError(f"{architecture} is no ResNet: set it to false")
+
+
 def memory_format(architecture: str) -> torch.memory_format:
     """Return the memory format in which a network runs fastest.
 

@@ -19,9 +19,10 @@ def count_flops(spec: ClassifierSpec) -> int:
         Operations of convolutions and matrix products; a multiplication with its addition counts
         as two. (Papers often count it as one: ResNet-50's "4.1 GFLOPs" at 224 pixels are 8.2 here.)
     """
-    with torch.device("meta"):
-        classifier = Classifier(spec).eval()
-        image = torch.zeros(1, 3, *spec.input_size)
+    # Built with weights first: torchvision computes the widths of a RegNet with tensors.
+    with torch.random.fork_rng([]):
+        classifier = Classifier(spec).to("meta").eval()
+    image = torch.zeros(1, 3, *spec.input_size, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         classifier(image)
     return int(counter.get_total_flops())

@@ -90,8 +90,8 @@ class ResidentBatches:
         height, width = images.image_size
         if augmentation.cutout_size > min(height, width):
             raise UserError(
-                f"augmentation.cutout_size={augmentation.cutout_size} is larger than the images "
-                f"({height} x {width} pixels): make it smaller"
+                f"training.augmentation.cutout_size={augmentation.cutout_size} is larger than the "
+                f"images ({height} x {width} pixels): make it smaller"
             )
         self._images = images.images.to(device)
         self._copies: dict[int, torch.Tensor] = {}

@@ -6,12 +6,13 @@ from typing import Any
 
 import optuna
 import pandas as pd
+import torch
 
 from cifar100_transfer.config import Changes, ModelConfig, ScreeningConfig, TrainingConfig
 from cifar100_transfer.data import ImageSet, stratified_subset
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, count_flops
-from cifar100_transfer.training import build_classifier
+from cifar100_transfer.training import Compute, build_classifier
 from cifar100_transfer.training.batch_size import images_per_second
 
 from .judging import judge
@@ -54,6 +55,8 @@ def run_screening(screening: ScreeningConfig, data: TrialData, url: str) -> Scre
     """
     check_screening(screening)
     settings = screening.model_dump(mode="json", exclude={"architectures", "seeds"})
+    if screening.seconds is not None:  # worth as many images as the device manages
+        settings["device"] = _describe(data.compute)
     jobs: list[Changes] = [
         {"architecture": name, "seed": seed}
         for seed in screening.seeds
@@ -67,6 +70,14 @@ def run_screening(screening: ScreeningConfig, data: TrialData, url: str) -> Scre
 
     trials = trials_table(run_trials(url, plan, objective), plan)
     return ScreeningResult(trials, {"study": plan.name, "seconds": screening.seconds})
+
+
+def _describe(compute: Compute) -> list[Any]:
+    """Return what decides how many images are trained on in a second, as plain values."""
+    on_gpu = compute.device.type == "cuda"
+    device = torch.cuda.get_device_name(compute.device) if on_gpu else compute.device.type
+    threads = None if on_gpu else torch.get_num_threads()
+    return [device, threads, compute.compiled, compute.cuda_graphs]
 
 
 def _screen(architecture: str, seed: int, screening: ScreeningConfig, data: TrialData) -> Outcome:

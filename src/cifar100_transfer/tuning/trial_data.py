@@ -67,6 +67,7 @@ class TrialData:
         ]
         described = {
             "images and weights": tensors_digest(*tensors),
+            "normalization": [list(self.normalization[name]) for name in ("mean", "std")],
             "precision": str(self.compute.precision),
             **settings,
         }

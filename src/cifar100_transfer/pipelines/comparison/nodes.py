@@ -7,7 +7,7 @@ from typing import Any
 
 from cifar100_transfer.config import ComparisonConfig
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.pipelines.annotations import DataFrame, Figure
+from cifar100_transfer.pipelines.annotations import DataFrame, Figure, ImageSet
 
 logger = logging.getLogger(__name__)
 
@@ -36,30 +36,29 @@ _FROM_SUMMARY = (
     "images_per_second",
     "device",
 )
-# What must be alike for "reached that accuracy in half the time" to mean something.
-_CONDITIONS_OF_TIME = {"device": "other devices", "validation_images": "other validation images"}
 
 
 def compare_models(
-    results: list[dict[str, Any]], settings: ComparisonConfig, *after: Any
+    results: list[dict[str, Any]], settings: ComparisonConfig, test_set: ImageSet, *after: Any
 ) -> DataFrame:
-    """Put every model that has results into one table, best test accuracy first.
+    """Put every model that has results on the stored test images into one table, best first.
 
     Args:
-        results: all stored results.
+        results: all stored results, those of one model from the oldest to the newest.
         settings: whether every run of a model gets a row, or the newest alone.
+        test_set: results on other images than these are left out, and the log says so: their
+            accuracies can't be ranked together.
         after: artifacts of the run at hand; they only make this node wait for them.
+
+    Raises:
+        UserError: no model has results, or none on these images.
     """
     import pandas as pd
 
-    chosen = [result for result in results if result["newest"] or settings.all_runs]
-    if not chosen:
-        raise UserError(
-            "no model has results yet: train one first, for example by "
-            "kedro run --pipelines=simple_cnn, with this run's --env and --params"
-        )
+    comparable = _judged_on(test_set.digest(), results)
+    newest = {result["model"]: result for result in comparable}
     rows = []
-    for result in chosen:
+    for result in comparable if settings.all_runs else newest.values():
         metrics, git = result["metrics"], (result["manifest"] or {}).get("git") or {}
         validation, test = metrics["validation_accuracy"], metrics["test_accuracy"]
         train = math.nan if metrics["train_accuracy"] is None else metrics["train_accuracy"]
@@ -82,11 +81,31 @@ def compare_models(
     return table.sort_values("test_accuracy", ascending=False, ignore_index=True)
 
 
+def _judged_on(images: str, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the results on the test images of a digest; those of earlier releases don't say."""
+    comparable = [r for r in results if r["metrics"].get("test_set") in (None, images)]
+    if not comparable:
+        judged = "on the stored test images" if results else "yet"
+        raise UserError(
+            f"no model has results {judged}: train one first, for example by "
+            f"kedro run --pipelines=simple_cnn, with this run's --env and --params"
+        )
+    compared = {result["model"] for result in comparable}
+    for model in dict.fromkeys(result["model"] for result in results):
+        if model not in compared:
+            logger.warning(
+                "'%s' was judged on other test images than the stored ones and is left out: to "
+                "compare it, train it on this data",
+                model,
+            )
+    return comparable
+
+
 def measure_time_to_accuracy(results: list[dict[str, Any]], comparison: DataFrame) -> DataFrame:
     """Tabulate how soon each model reaches the best validation accuracy of each other one.
 
-    Pairs that were trained on different devices, or validated on different numbers of images, are
-    left out, and the log says so. So are, silently, ensembles: nothing was trained.
+    Pairs that were trained on different devices, or validated on different images, are left out,
+    and the log says so. So are, silently, ensembles: nothing was trained.
     """
     from cifar100_transfer.evaluation.metrics import time_to_accuracy
 
@@ -108,10 +127,16 @@ def _trained(named: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _difference_in_conditions(one: dict[str, Any], other: dict[str, Any]) -> str | None:
-    different = (
-        what for key, what in _CONDITIONS_OF_TIME.items() if one.get(key) != other.get(key)
-    )
-    return next(different, None)
+    """Say what makes "reached that accuracy in half the time" of two trainings meaningless."""
+    if one.get("device") != other.get("device"):
+        return "other devices"
+    if _validated_on(one) != _validated_on(other):
+        return "other validation images"
+    return None
+
+
+def _validated_on(summary: dict[str, Any]) -> tuple[Any, Any]:
+    return summary.get("validation_images"), summary.get("recipe", {}).get("validation_images")
 
 
 def compare_pairs(results: list[dict[str, Any]], comparison: DataFrame) -> DataFrame:

@@ -41,7 +41,7 @@ def _pipeline(waited_for: dict[str, str]) -> Pipeline:
         [
             Node(
                 compare_models,
-                inputs=["model_results", "params:comparison", *waited_for],
+                inputs=["model_results", "params:comparison", "test_set", *waited_for],
                 outputs="comparison",
                 name="compare_models",
             ),

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cifar100_transfer.config import ComputeConfig
+from cifar100_transfer.errors import UserError
 from cifar100_transfer.pipelines.annotations import (
     Classifier,
     DataFrame,
@@ -44,12 +45,19 @@ def fit_calibration(validation_predictions: Predictions) -> dict[str, float]:
 
 
 def compute_metrics(
-    predictions: Predictions, calibration: dict[str, float], training_summary: dict[str, Any]
+    predictions: Predictions,
+    calibration: dict[str, float],
+    training_summary: dict[str, Any],
+    classifier: Classifier,
+    test_set: ImageSet,
 ) -> dict[str, Any]:
     """Compute the test metrics, beside the training and validation figures of the same weights.
 
     `test_ece_calibrated` and `test_loss_calibrated` are those at the fitted temperature,
-    `classifier` the digest of the weights.
+    `classifier` is the digest of the classifier, `test_set` that of the images.
+
+    Raises:
+        UserError: the training summary is another classifier's.
     """
     from cifar100_transfer.evaluation.metrics import (
         classification_metrics,
@@ -59,7 +67,14 @@ def compute_metrics(
         with_temperature,
     )
     from cifar100_transfer.evaluation.suspicion import warn_of_gap
+    from cifar100_transfer.models import classifier_digest
 
+    if classifier_digest(classifier) != training_summary["classifier"]:
+        raise UserError(
+            "the training summary is not that of the classifier which is judged, so their figures "
+            "must not stand side by side: name the same run for both with --load-versions="
+            "MODEL.classifier:RUN,MODEL.training_summary:RUN"
+        )
     test = {f"test_{name}": v for name, v in classification_metrics(predictions).items()}
     scaled = with_temperature(predictions, calibration["temperature"])
     images = training_summary["validation_images"]
@@ -77,6 +92,7 @@ def compute_metrics(
         "validation_accuracy_low": low,
         "validation_accuracy_high": high,
         "classifier": training_summary["classifier"],
+        "test_set": test_set.digest(),
     }
 
 

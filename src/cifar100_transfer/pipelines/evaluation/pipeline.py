@@ -58,7 +58,10 @@ def _numbers() -> Pipeline:
             ),
             Node(
                 compute_metrics,
-                inputs=["predictions", "calibration", "training_summary"],
+                inputs=[
+                    *("predictions", "calibration", "training_summary"),
+                    *("classifier", "test_set"),
+                ],
                 outputs="metrics",
                 name="compute_metrics",
             ),
