@@ -81,18 +81,26 @@ ROWS = (
         "transfer",
     ),
     Row("The same at 32 pixels, as the report's", "squeezenet_report_32", "transfer"),
+    Row("SqueezeNet 1.1, ImageNet weights, by AdamW at 64 pixels", "squeezenet_64", "transfer"),
+    Row("The same network, random weights", "squeezenet_64_scratch", "transfer"),
     Row(
-        "SqueezeNet 1.1, ImageNet weights",
+        "SqueezeNet 1.1, ImageNet weights, by Muon at 128 pixels",
         "squeezenet",
         "transfer",
-        short="SqueezeNet 1.1, ImageNet weights",
+        short="SqueezeNet 1.1, ImageNet weights, two epochs",
+    ),
+    Row("The same, random weights", "squeezenet_scratch", "transfer"),
+    Row(
+        "SqueezeNet 1.1, ImageNet weights, the longer recipe",
+        "squeezenet_full",
+        "transfer",
+        short="SqueezeNet 1.1, ImageNet weights, eight epochs",
     ),
     Row(
         "SqueezeNet 1.1, ImageNet weights, robust recipe (track `open`)",
         "squeezenet_robust",
         "transfer",
     ),
-    Row("SqueezeNet 1.1, random weights", "squeezenet_scratch", "transfer"),
     Row("`express`, from scratch", "express_12", "express"),
     Row("`express`, its longer recipe", "express", "express", short="`express`"),
     Row(
@@ -134,7 +142,7 @@ def headlines() -> str:
         _line(_headline_on_gpu(race, RACE_PUBLIC, _race_rows(race)[-1])),
     ]
     commands = [
-        *((row.short, records[0]["command"]) for row, records in rows if records),
+        *((row.short, _command(records[0])) for row, records in rows if records),
         ("`champion`", _champion_command(champion)),
         ("`express` in seconds", race["command"]),
     ]
@@ -176,7 +184,7 @@ def real_table() -> str:
         records = records_of(row.name)
         lines.append(_line(_real_row(row, records)))
         commands += [
-            f"- {row.title}: `{runs[0]['command']}` ({', '.join(_circumstances(runs, row.model))})"
+            f"- {row.title}: `{_command(runs[0])}` ({', '.join(_circumstances(runs, row.model))})"
             for runs in (records, *(records_of(f"{row.name}_{kind}") for kind in JUDGED))
             if runs
         ]
@@ -294,6 +302,12 @@ def unfinished_table() -> str:
                 cells.append(spread([100 * mean for mean in means]))
             rows.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _command(record: dict[str, Any]) -> str:
+    """Return the command of a run, or what it would be since its environment has changed."""
+    command: str = record.get("command_today", record["command"])
+    return command
 
 
 def _champion_command(record: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ import pandas as pd
 from machine import describe_machine, public_command, run_script
 from real_tables import RESULTS, RUNS, gpu_table, headlines, real_table, unfinished_table
 from report_tables import fill, machine_of, read_stored, throughput_table
-from trial_tables import ablation_table, grid_table, screening_table
+from trial_tables import ablation_table, grid_table, recipe_table, screening_table
 
 from cifar100_transfer.errors import UserError
 
@@ -117,7 +117,11 @@ def _readme_tables() -> dict[str, str]:
 
 
 def _results_tables() -> dict[str, str]:
-    return {"real": real_table(), "gpu": gpu_table()}
+    return {
+        "real": real_table(),
+        "gpu": gpu_table(),
+        "transfer_recipe": recipe_table(_trials("transfer_recipe")),
+    }
 
 
 def _throughput_tables() -> dict[str, str]:

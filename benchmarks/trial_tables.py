@@ -87,6 +87,21 @@ def screening_table(trials: pd.DataFrame) -> str:
     return _markdown([*titles, "validation images, %"], columns)
 
 
+def recipe_table(trials: pd.DataFrame) -> str:
+    """Return single trainings, one setting a column and the rarer ones in one, as they stand."""
+    columns = [
+        [str(side) for side in trials["image_size"]],
+        [str(count) for count in trials["epochs"]],
+        [f"`{name}`" for name in trials["optimizer"]],
+        [str(rate) for rate in trials["learning_rate"]],
+        [" ".join(f"`{one}`" for one in text.split()) for text in trials["others"].fillna("")],
+        [f"{100 * accuracy:.1f}" for accuracy in trials["train_accuracy"]],
+        [f"{100 * accuracy:.1f}" for accuracy in trials[CLEAN]],
+    ]
+    titles = ["pixels", "epochs", "optimiser", "learning rate", "besides"]
+    return _markdown([*titles, "training images, %", "validation images, %"], columns)
+
+
 def _markdown(titles: Sequence[str], columns: Sequence[Sequence[str]]) -> str:
     """Return a table of Markdown: the first column on the left, the others on the right."""
     rows = [titles, ["---", *["--:"] * (len(titles) - 1)], *zip(*columns, strict=True)]
