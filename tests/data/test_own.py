@@ -1,6 +1,8 @@
 """Folders and saved data sets of one's own: any classes, any sizes, and what is wrong with them."""
 
 import io
+import logging
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -104,6 +106,10 @@ def spoil_by_a_class_called_train(folder: Path) -> None:
     (folder / "val").mkdir()
 
 
+def spoil_by_no_text(folder: Path) -> None:
+    (folder / "train" / os.fsdecode(b"li\xe4")).mkdir()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -117,6 +123,7 @@ def spoil_by_a_class_called_train(folder: Path) -> None:
         (spoil_a_class, "empty holds no pictures"),
         (spoil_all_of_the_test, "test holds no folders"),
         (spoil_the_test, "holds classes that .*train does not: wasp"),
+        (spoil_by_no_text, "train: the name of the folder li\N{REPLACEMENT CHARACTER} is no UTF-8"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, spoil: Any, message: str) -> None:
@@ -124,6 +131,44 @@ def test_what_is_wrong_is_named(tmp_path: Path, spoil: Any, message: str) -> Non
     spoil(tmp_path)
     with pytest.raises(UserError, match=message):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "parts", [("Train", "Test"), ("training_set", "test_set"), ("ant", "bee", "test"), ("Val", "x")]
+)
+def test_parts_of_a_data_set_are_no_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    for part in parts:
+        write_class_folders(tmp_path / part, {"ant": 4, "bee": 4})
+    with pytest.raises(UserError, match=r"part of a data set, not like a class: .* train/CLASS/"):
+        read(tmp_path)
+
+
+def test_a_class_may_be_called_like_a_part_within_train(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "train", {"test": 4, "validation": 4})
+    assert read(tmp_path)[0].class_names == ("test", "validation")
+    write_class_folders(tmp_path / "other", {"testament": 4, "training shoes": 4})
+    assert read(tmp_path / "other")[0].class_names == ("testament", "training shoes")
+
+
+def test_the_log_says_what_was_read_and_what_no_test_picture_shows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    write_class_folders(tmp_path / "train", {"owl": 4, "ant": 3, "bee": 3})
+    write_class_folders(tmp_path / "test", {"bee": 2})
+    read(tmp_path)
+    assert caplog.messages == [
+        f"10 pictures in 3 classes (3 to 4 a class) from {tmp_path / 'train'}",
+        f"2 pictures in 3 classes (0 to 2 a class) from {tmp_path / 'test'}",
+        f"{tmp_path / 'test'} has no pictures of ant, owl: nothing will be measured of them",
+    ]
+    assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "WARNING"]
+
+
+def test_a_file_is_not_called_absent(tmp_path: Path) -> None:
+    (tmp_path / "pets.zip").write_bytes(b"")
+    with pytest.raises(UserError, match=r"pets\.zip is a file, not a folder: unpack it"):
+        read(tmp_path / "pets.zip")
 
 
 def test_an_absent_folder_and_a_class_too_small_to_divide_are_named(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -13,11 +15,17 @@ from PIL import Image
 from cifar100_transfer.errors import UserError
 
 from .image_set import ImageSet, stratified_split
-from .pictures import read_pictures, visible_files
+from .pictures import read_pictures, shown_name, visible_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+logger = logging.getLogger(__name__)
+
+# Folders of these names hold classes, and are none: taken for classes, they would train nonsense.
+_PART = re.compile(
+    r"(train|training|test|testing|val|valid|validation|dev|eval)([ _-]?(set|data|images))?"
+)
 # Encoded pictures of a saved data set that are in memory at once.
 _READ_AT_ONCE = 512
 
@@ -41,39 +49,77 @@ def read_image_folder(
         Training and test images, without coarse classes, in the order of their paths.
 
     Raises:
-        UserError: no such folder, others beside `train/` and `test/`, a class without pictures,
-            test classes that are not in `train/`, a picture that can't be read, or a class too
+        UserError: no such folder, others beside `train/` and `test/`, a folder called like a part
+            of a data set in the place of a class, a class without pictures, test classes that are
+            not in `train/`, a name that is no UTF-8, a picture that can't be read, or a class too
             small to be divided.
     """
-    train_folder = folder / "train" if (folder / "train").is_dir() else folder
-    if train_folder != folder and (others := sorted({*_folders(folder)} - {"train", "test"})):
+    parts, class_names = _layout(folder)
+    images = [_read_classes(part, class_names, image_size) for part in parts]
+    if len(images) == 1:
+        return _divide(images[0], test_share, seed)
+    train, test = images
+    _warn_of_untested(train, test, parts[1])
+    return train, test
+
+
+def _layout(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the folders of classes, of training and perhaps of test images, and the classes."""
+    names = _folders(folder)
+    if "train" not in names:
+        _check_no_parts(folder, names)
+        return [folder], _check_two(folder, names)
+    if others := sorted({*names} - {"train", "test"}):
         raise UserError(
             f"{folder} holds train/ beside {', '.join(others)}: put all pictures into train/CLASS/ "
             f"and test/CLASS/, or call the class 'train' otherwise"
         )
-    class_names = _folders(train_folder)
+    train, test = folder / "train", folder / "test"
+    class_names = _check_two(train, _folders(train))
+    if "test" not in names:
+        return [train], class_names
+    tested = _folders(test)
+    if strange := sorted({*tested} - {*class_names}):
+        raise UserError(f"{test} holds classes that {train} does not: {', '.join(strange)}")
+    if not tested:
+        raise UserError(f"{test} holds no folders: put one folder of pictures a class there")
+    return [train, test], class_names
+
+
+def _check_no_parts(folder: Path, names: tuple[str, ...]) -> None:
+    if parts := [name for name in names if _PART.fullmatch(name.casefold())]:
+        raise UserError(
+            f"{folder} holds {', '.join(parts)}, called like a part of a data set, not like a "
+            f"class: put the pictures into train/CLASS/ and, if there are test images, "
+            f"test/CLASS/, spelt so; a class of such a name can lie within train/ alone"
+        )
+
+
+def _check_two(folder: Path, class_names: tuple[str, ...]) -> tuple[str, ...]:
     if len(class_names) < 2:
         raise UserError(
-            f"{train_folder} holds {len(class_names)} folders: it should hold one folder of "
-            f"pictures a class, for two classes at least"
+            f"{folder} holds {len(class_names)} folders: it should hold one folder of pictures a "
+            f"class, for two classes at least"
         )
-    train = _read_classes(train_folder, class_names, image_size)
-    if train_folder == folder or not (folder / "test").is_dir():
-        return _divide(train, test_share, seed)
-    if strange := sorted(set(_folders(folder / "test")) - set(class_names)):
-        raise UserError(
-            f"{folder / 'test'} holds classes that {train_folder} does not: {', '.join(strange)}"
-        )
-    return train, _read_classes(folder / "test", class_names, image_size)
+    return class_names
 
 
 def _folders(folder: Path) -> tuple[str, ...]:
+    if folder.is_file():
+        raise UserError(
+            f"{folder} is a file, not a folder: unpack it if it is an archive, and name the folder "
+            f"with --params=raw_data=DIR"
+        )
     if not folder.is_dir():
         raise UserError(
             f"{folder} does not exist: it should hold one folder of pictures a class; name another "
             f"with --params=raw_data=DIR"
         )
     names = [path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+    for name in names:
+        if (shown := shown_name(name)) != name:
+            # Tables, reports and stored images hold the names of classes, all as UTF-8.
+            raise UserError(f"{folder}: the name of the folder {shown} is no UTF-8: rename it")
     return tuple(sorted(names))
 
 
@@ -89,11 +135,28 @@ def _read_classes(folder: Path, class_names: tuple[str, ...], image_size: int) -
             )
         paths += found
         labels += [class_names.index(name)] * len(found)
-    if not paths:
-        raise UserError(f"{folder} holds no folders: put one folder of pictures a class there")
-    return ImageSet(
+    images = ImageSet(
         images=_read_all(paths, image_size), labels=torch.tensor(labels), class_names=class_names
     )
+    _log_counts(images, folder)
+    return images
+
+
+def _log_counts(images: ImageSet, source: Path | str) -> None:
+    counts = images.labels.bincount(minlength=images.num_classes)
+    logger.info(
+        *("%d pictures in %d classes (%d to %d a class) from %s", len(images), len(counts)),
+        *(counts.min(), counts.max(), source),
+    )
+
+
+def _warn_of_untested(train: ImageSet, test: ImageSet, source: Path | str) -> None:
+    learnt, tested = ({*images.labels.tolist()} for images in (train, test))
+    if missing := [train.class_names[label] for label in sorted(learnt - tested)]:
+        logger.warning(
+            "%s has no pictures of %s: nothing will be measured of them",
+            *(source, ", ".join(missing)),
+        )
 
 
 def _read_all(files: Sequence[Path | IO[bytes]], image_size: int) -> torch.Tensor:
@@ -156,7 +219,9 @@ def read_saved_dataset(
     train = _decode(stored["train"], folder, image_size, label)
     if "test" not in stored:
         return _divide(train, test_share, seed)
-    return train, _decode(stored["test"], folder, image_size, label)
+    test = _decode(stored["test"], folder, image_size, label)
+    _warn_of_untested(train, test, f"{folder}: split 'test'")
+    return train, test
 
 
 def _decode(stored: Dataset, folder: Path, image_size: int, label: str | None) -> ImageSet:
@@ -177,11 +242,13 @@ def _decode(stored: Dataset, folder: Path, image_size: int, label: str | None) -
     labels = torch.tensor(found, dtype=torch.int64)
     if len(labels) == 0 or int(labels.min()) < 0:
         raise UserError(f"{folder}: a split is empty, or has images without a label")
-    return ImageSet(
+    decoded = ImageSet(
         images=torch.cat(images),
         labels=labels,
         class_names=tuple(stored.features[label_column].names),
     )
+    _log_counts(decoded, folder)
+    return decoded
 
 
 def _open(picture: dict[str, Any] | None, folder: Path, row: int) -> IO[bytes]:

@@ -41,8 +41,12 @@ class PictureFiles:
         So is a carriage return, which would end a row of a table of these names.
         """
         relative = (path.relative_to(self.root).as_posix() for path in self.paths)
-        decoded = (os.fsencode(name).decode("utf-8", errors="replace") for name in relative)
-        return [name.replace("\r", "\N{REPLACEMENT CHARACTER}") for name in decoded]
+        return [shown_name(name).replace("\r", "\N{REPLACEMENT CHARACTER}") for name in relative]
+
+
+def shown_name(name: str) -> str:
+    """Return a file's name with � for what is no UTF-8, which can't be written otherwise."""
+    return os.fsencode(name).decode("utf-8", errors="replace")
 
 
 def find_pictures(path: Path) -> PictureFiles:
