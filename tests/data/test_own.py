@@ -165,6 +165,66 @@ def test_the_log_says_what_was_read_and_what_no_test_picture_shows(
     assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "WARNING"]
 
 
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_files_that_are_left_out_are_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_class_folders(tmp_path / "train", {"ant": 4, "bee": 4, "cow": 4})
+    for name in ("ant/1.HEIC", "ant/2.heic", "cow/photo", "cow/.hidden"):
+        (tmp_path / "train" / name).touch()
+    (tmp_path / "train/cow/gone.png").symlink_to(tmp_path / "nowhere.png")
+    shutil.copy(tmp_path / "train/ant/000.png", tmp_path / "loose.png")
+    (tmp_path / "labels.csv").touch()
+    train, test = read(tmp_path)
+    assert len(train) + len(test) == 12
+    assert warnings(caplog) == [
+        f"{tmp_path}: 5 files left out: in no class's folder (1), .heic (2), broken link (1), "
+        f"without suffix (1); in ./, train/ant/, train/cow/"
+    ]
+
+
+def test_nothing_is_warned_of_where_nothing_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_class_folders(tmp_path, {"ant": 4, "bee": 4})
+    read(tmp_path)
+    assert not warnings(caplog)
+
+
+def test_of_a_class_without_pictures_it_is_said_what_it_holds(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"ant": 4, "bee": 4, "cow": 0})
+    for name in ("a.heic", "b.heic", "c"):
+        (tmp_path / "cow" / name).touch()
+    with pytest.raises(UserError, match=r"cow holds no pictures, but \.heic \(2\), without suf"):
+        read(tmp_path)
+
+
+def test_linked_folders_are_read(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "elsewhere", {"bee": 4, "red": 4})
+    write_class_folders(tmp_path / "pets", {"ant": 4})
+    (tmp_path / "pets/bee").symlink_to(tmp_path / "elsewhere/bee")
+    (tmp_path / "pets/ant/red").symlink_to(tmp_path / "elsewhere/red")
+    train, test = read(tmp_path / "pets")
+    assert train.labels.bincount().tolist() == [6, 3]
+    assert test.labels.bincount().tolist() == [2, 1]
+
+
+def test_all_pictures_that_cannot_be_read_are_named_at_once(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"ant": 6, "bee": 4})
+    for index in range(4):
+        (tmp_path / "ant" / f"{index:03}.png").write_bytes(b"no picture")
+    with pytest.raises(UserError) as raised:
+        read(tmp_path)
+    said = str(raised.value)
+    assert said.startswith("4 of 10 pictures can't be read: mend them or take them out: ")
+    assert [f"{index:03}.png can't be read" in said for index in range(4)] == [True] * 3 + [False]
+    assert said.endswith("; …")
+    assert "\n" not in said
+
+
 def test_a_file_is_not_called_absent(tmp_path: Path) -> None:
     (tmp_path / "pets.zip").write_bytes(b"")
     with pytest.raises(UserError, match=r"pets\.zip is a file, not a folder: unpack it"):
@@ -303,6 +363,22 @@ def test_rows_without_a_label_or_a_picture_are_refused(
     saved = save_pictures(tmp_path / "saved", pictures, labels)
     with pytest.raises(UserError, match=f"saved: {message}"):
         read_saved_dataset(saved, 10, 0.25, 0)
+
+
+def test_rows_whose_pictures_cannot_be_read_are_numbered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar100_transfer.data.own._READ_AT_ONCE", 2)
+    write_class_folders(tmp_path, {"ant": 5})
+    pictures: list[Path | None] = sorted((tmp_path / "ant").glob("*.png"))
+    saved = save_pictures(tmp_path / "saved", pictures, [0, 1, 0, 1, 0])
+    whole = read_saved_dataset(saved, 8, 0.5, 0)
+    assert len(whole[0]) + len(whole[1]) == 5
+    for index in (1, 4):
+        (tmp_path / "ant" / f"{index:03}.png").write_bytes(b"no picture")
+    damaged = save_pictures(tmp_path / "damaged", pictures, [0, 1, 0, 1, 0])
+    with pytest.raises(UserError, match=r"2 of 5 pictures .*damaged: row 1: .*; .*: row 4: "):
+        read_saved_dataset(damaged, 8, 0.5, 0)
 
 
 @pytest.mark.parametrize(("name", "content"), [("image", "images"), ("label", "classes")])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -36,8 +39,9 @@ def read_image_folder(
     """Read pictures that lie in one folder a class.
 
     Either `train/CLASS/…` and, if there are test images, `test/CLASS/…`; or `CLASS/…` at once.
-    Folders within a class's folder belong to it. Files without the suffix of a picture format and
-    hidden ones are left out.
+    Folders within a class's folder belong to it, and links to folders are followed. Hidden files
+    are left out, and, with a warning, files without the suffix of a picture format, links that lead
+    nowhere, and pictures outside the classes' folders.
 
     Args:
         folder: as above. The folders' names, sorted, are the classes.
@@ -55,7 +59,15 @@ def read_image_folder(
             small to be divided.
     """
     parts, class_names = _layout(folder)
-    images = [_read_classes(part, class_names, image_size) for part in parts]
+    found = [_find_files(part) for part in parts]
+    left_out = [one for files in found for one in files.left_out]
+    if folder not in parts:
+        left_out = _loose_pictures(folder) + left_out
+    _warn_of_left_out(folder, left_out)
+    images = [
+        _read_classes(part, files, class_names, image_size)
+        for part, files in zip(parts, found, strict=True)
+    ]
     if len(images) == 1:
         return _divide(images[0], test_share, seed)
     train, test = images
@@ -123,20 +135,80 @@ def _folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _read_classes(folder: Path, class_names: tuple[str, ...], image_size: int) -> ImageSet:
-    formats = Image.registered_extensions()
-    suffixes = {suffix for suffix, name in formats.items() if name in Image.OPEN}
-    paths, labels = [], []
+@dataclass(frozen=True)
+class _Files:
+    """The files of a folder of classes.
+
+    Attributes:
+        pictures: those of every class, by its name.
+        left_out: folder of each of the others, and why it is left out.
+    """
+
+    pictures: dict[str, list[Path]]
+    left_out: list[tuple[Path, str]]
+
+
+def _find_files(folder: Path) -> _Files:
+    pictures, left_out = {}, _loose_pictures(folder)
     for name in _folders(folder):
-        found = [path for path in visible_files(folder / name) if path.suffix.lower() in suffixes]
-        if not found:
+        reasons = {path: _why_left_out(path) for path in visible_files(folder / name)}
+        others = [(folder / name, why) for why in reasons.values() if why]
+        pictures[name] = [path for path, why in reasons.items() if not why]
+        if not pictures[name]:
+            holds = f", but {_by_reason(others)}" if others else ""
             raise UserError(
-                f"{folder / name} holds no pictures: put some there, or remove the folder"
+                f"{folder / name} holds no pictures{holds}: put some there, or remove the folder"
             )
-        paths += found
-        labels += [class_names.index(name)] * len(found)
+        left_out += others
+    return _Files(pictures, left_out)
+
+
+def _loose_pictures(folder: Path) -> list[tuple[Path, str]]:
+    files = (path for path in sorted(folder.iterdir()) if path.name[0] != "." and path.is_file())
+    return [(folder, "in no class's folder") for path in files if not _why_left_out(path)]
+
+
+def _why_left_out(path: Path) -> str | None:
+    """Return why a file is taken for no picture; None for a picture."""
+    if not path.is_file():
+        return "broken link"
+    suffix = path.suffix.lower()
+    return None if suffix in _picture_suffixes() else suffix or "without suffix"
+
+
+@cache
+def _picture_suffixes() -> frozenset[str]:
+    formats = Image.registered_extensions()
+    return frozenset(suffix for suffix, name in formats.items() if name in Image.OPEN)
+
+
+def _by_reason(left_out: Sequence[tuple[Path, str]]) -> str:
+    counts = Counter(why for _, why in left_out)
+    return ", ".join(f"{why} ({count})" for why, count in counts.items())
+
+
+def _warn_of_left_out(folder: Path, left_out: Sequence[tuple[Path, str]]) -> None:
+    if not left_out:
+        return
+    places = dict.fromkeys(f"{place.relative_to(folder).as_posix()}/" for place, _ in left_out)
+    logger.warning(
+        *("%s: %d files left out: %s; in %s", folder, len(left_out), _by_reason(left_out)),
+        _first(list(places), 5, ", "),
+    )
+
+
+def _first(texts: Sequence[str], count: int, separator: str) -> str:
+    """Join texts, with a … for those after the first `count`."""
+    return separator.join([*texts[:count], *(["…"] if len(texts) > count else [])])
+
+
+def _read_classes(folder: Path, files: _Files, class_names: Sequence[str], size: int) -> ImageSet:
+    paths = [path for found in files.pictures.values() for path in found]
+    labels = [class_names.index(name) for name, found in files.pictures.items() for _ in found]
     images = ImageSet(
-        images=_read_all(paths, image_size), labels=torch.tensor(labels), class_names=class_names
+        images=_stack(read_pictures(paths, (size, size))),
+        labels=torch.tensor(labels),
+        class_names=tuple(class_names),
     )
     _log_counts(images, folder)
     return images
@@ -159,14 +231,17 @@ def _warn_of_untested(train: ImageSet, test: ImageSet, source: Path | str) -> No
         )
 
 
-def _read_all(files: Sequence[Path | IO[bytes]], image_size: int) -> torch.Tensor:
-    """Read pictures into uint8 [N, 3, image_size, image_size]; one that can't be is an error."""
-    images = []
-    for picture in read_pictures(files, (image_size, image_size)):
-        if isinstance(picture, UserError):
-            raise UserError(f"{picture}: mend it or take it out") from picture
-        images.append(picture)
-    return torch.stack(images)
+def _stack(read: Sequence[torch.Tensor | UserError]) -> torch.Tensor:
+    """Return uint8 [N, 3, H, W] of pictures that were read; refuse them if one could not be."""
+    problems = [str(picture) for picture in read if isinstance(picture, UserError)]
+    if len(problems) == 1:
+        raise UserError(f"{problems[0]}: mend it or take it out")
+    if problems:
+        raise UserError(
+            f"{len(problems)} of {len(read)} pictures can't be read: mend them or take them out: "
+            f"{_first(problems, 3, '; ')}"
+        )
+    return torch.stack([picture for picture in read if isinstance(picture, torch.Tensor)])
 
 
 def _divide(images: ImageSet, test_share: float, seed: int) -> tuple[ImageSet, ImageSet]:
@@ -232,18 +307,22 @@ def _decode(stored: Dataset, folder: Path, image_size: int, label: str | None) -
     label_column = _column(stored, folder, ClassLabel, "classes", label)
     # Undecoded: all pictures are prepared by the same hand, wherever they are from.
     encoded = stored.cast_column(image_column, Encoded(decode=False))
-    images: list[torch.Tensor] = []
+    read: list[torch.Tensor | UserError] = []
     for batch in encoded.iter(_READ_AT_ONCE):
-        rows = enumerate(batch[image_column], start=len(images) * _READ_AT_ONCE)
+        rows = enumerate(batch[image_column], start=len(read))
         files = [_open(picture, folder, row) for row, picture in rows]
-        images.append(_read_all(files, image_size))
+        read += read_pictures(files, (image_size, image_size))
+    numbered = [
+        UserError(f"{folder}: row {row}: {picture}") if isinstance(picture, UserError) else picture
+        for row, picture in enumerate(read)
+    ]
     # None, or -1: the library writes both for "no label".
     found = [-1 if label is None else label for label in stored[label_column][:]]
     labels = torch.tensor(found, dtype=torch.int64)
     if len(labels) == 0 or int(labels.min()) < 0:
         raise UserError(f"{folder}: a split is empty, or has images without a label")
     decoded = ImageSet(
-        images=torch.cat(images),
+        images=_stack(numbered),
         labels=labels,
         class_names=tuple(stored.features[label_column].names),
     )
