@@ -137,6 +137,8 @@ def test_a_wrong_value_is_refused_with_place_name_value_and_rule(
         ("base", "image_size", True),
         ("base", "raw_data", False),
         ("folder", "image_size", False),
+        ("base", "test_share", True),
+        ("folder", "test_share", False),
         ("squeezenet", "weights", False),
     ],
 )
@@ -187,7 +189,7 @@ def test_what_hooks_take_and_a_catalog_that_cannot_be_read_are_let_through() -> 
     ],
 )
 def test_what_the_catalog_cannot_take_is_refused(given: dict[str, Any], said: str) -> None:
-    parameter_checks.check_texts({"image_size": 5, "raw_data": Path("DIR")})
+    parameter_checks.check_texts({"image_size": 5, "test_share": 0.3, "raw_data": Path("DIR")})
     bootstrap_project(ROOT)
     with (
         KedroSession.create(ROOT, runtime_params=given) as session,
@@ -280,6 +282,14 @@ def test_raw_data_is_idle_where_a_training_takes_stored_images() -> None:
     for pipeline in ("simple_cnn", "tuning"):
         alone = REGISTERED[pipeline].filter(node_namespaces=["simple_cnn"])
         assert parameter_checks.without_takers(given, alone.inputs()) == ["raw_data=DIR"]
+
+
+def test_so_is_what_raw_data_is_brought_to() -> None:
+    given = {"image_size": 128, "test_share": 0.3}
+    assert not parameter_checks.without_takers(given, REGISTERED["simple_cnn"].inputs())
+    alone = REGISTERED["tuning"].filter(node_namespaces=["simple_cnn"])
+    said = ["image_size=128", "test_share=0.3"]
+    assert parameter_checks.without_takers(given, alone.inputs()) == said
 
 
 def test_a_model_chosen_in_the_manner_of_another_pipeline_is_refused() -> None:

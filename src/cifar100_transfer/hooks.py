@@ -20,6 +20,7 @@ from cifar100_transfer.models import return_freed_memory
 from cifar100_transfer.parameter_checks import (
     CATALOG_PARAMETERS,
     PATH_PARAMETERS,
+    RAW_DATA_PARAMETERS,
     check_chosen_model,
     check_hook_parameters,
     check_names,
@@ -200,7 +201,7 @@ def _warn_of_idle(idle: list[str], pipeline: Pipeline) -> None:
         name.removeprefix("params:")
         for name in registered()["ingestion"].inputs()
         if name.startswith("params:")
-    } | {"raw_data"}
+    } | {*RAW_DATA_PARAMETERS}
     # A run on stored images is often given what they were made with.
     on_stored = any(name.endswith("_set") for name in pipeline.inputs())
     of_ingestion = [
