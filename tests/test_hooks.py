@@ -170,6 +170,22 @@ def test_a_leading_tilde_is_the_home_folder_in_paths_alone(
     assert "~/" in catalog["chosen_classifier"]["filepath"]
 
 
+def test_a_leading_tilde_is_the_home_folder_in_globals_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shutil.copytree(ROOT / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
+    (tmp_path / "conf/local").mkdir()
+    (tmp_path / "conf/local/globals.yml").write_text("data_root: ~/made\nraw_data: ~/raw\n")
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, conf_source=str(tmp_path / "conf")) as session:
+        context = session.load_context()
+        catalog = context.config_loader["catalog"]
+        stored = context.catalog.get("train_set")
+    assert catalog["cifar100_raw"]["filepath"] == str(tmp_path / "home/raw")
+    assert str(stored.path).startswith(str(tmp_path / "home/made/"))
+
+
 def test_what_hooks_take_and_a_catalog_that_cannot_be_read_are_let_through() -> None:
     entries = {"images": {"filepath": "${runtime_params:raw_data,x}"}}
     parameter_checks.check_takers(
