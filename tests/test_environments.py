@@ -38,6 +38,15 @@ def test_recipes_and_what_is_tried_on_them_are_valid(env: str) -> None:
     check_screening(parameters["screening"])
 
 
+def test_no_grid_of_base_warns_of_a_number_of_trials_that_nobody_gave() -> None:
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, env="base") as session:
+        parameters = session.load_context().params
+    for name in MODELS:
+        search = parameters[name]["search"]
+        assert search.sampler == "tpe" or "trials" not in search.model_fields_set, name
+
+
 def test_recipes_for_folders_fit_pictures_of_any_size() -> None:
     bootstrap_project(ROOT)
     with KedroSession.create(ROOT, env="folder") as session:
