@@ -8,10 +8,13 @@ from kedro.framework.startup import bootstrap_project
 
 from cifar100_transfer.pipeline_registry import MODELS
 from cifar100_transfer.tuning.space import (
+    BATCH_SIZE,
     Recipe,
+    candidates,
     check_ablation,
     check_screening,
     check_search,
+    combinations,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +38,15 @@ def test_recipes_and_what_is_tried_on_them_are_valid(env: str) -> None:
     check_screening(parameters["screening"])
 
 
+def test_no_grid_of_base_warns_of_a_number_of_trials_that_nobody_gave() -> None:
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, env="base") as session:
+        parameters = session.load_context().params
+    for name in MODELS:
+        search = parameters[name]["search"]
+        assert search.sampler == "tpe" or "trials" not in search.model_fields_set, name
+
+
 def test_recipes_for_folders_fit_pictures_of_any_size() -> None:
     bootstrap_project(ROOT)
     with KedroSession.create(ROOT, env="folder") as session:
@@ -44,3 +56,17 @@ def test_recipes_for_folders_fit_pictures_of_any_size() -> None:
         training = parameters[name]["training"]
         assert not training.progressive_sizes, name
         assert training.augmentation.corruption_copies * images <= 2e9, name
+
+
+def test_searches_for_folders_are_for_some_hundred_pictures() -> None:
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, env="folder") as session:
+        parameters = session.load_context().params
+    for name in MODELS:
+        space = parameters[name]["search"].space
+        assert len(list(combinations(space))) <= 6, name
+        # Of two hundred pictures, a fifth each for test and validation, 128 are left.
+        sizes = [candidates(entry) for entry in space if entry.parameter == BATCH_SIZE]
+        assert all(isinstance(size, int) and size <= 64 for values in sizes for size in values), (
+            name
+        )

@@ -137,6 +137,8 @@ def test_a_wrong_value_is_refused_with_place_name_value_and_rule(
         ("base", "image_size", True),
         ("base", "raw_data", False),
         ("folder", "image_size", False),
+        ("base", "test_share", True),
+        ("folder", "test_share", False),
         ("squeezenet", "weights", False),
     ],
 )
@@ -168,6 +170,22 @@ def test_a_leading_tilde_is_the_home_folder_in_paths_alone(
     assert "~/" in catalog["chosen_classifier"]["filepath"]
 
 
+def test_a_leading_tilde_is_the_home_folder_in_globals_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shutil.copytree(ROOT / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
+    (tmp_path / "conf/local").mkdir()
+    (tmp_path / "conf/local/globals.yml").write_text("data_root: ~/made\nraw_data: ~/raw\n")
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, conf_source=str(tmp_path / "conf")) as session:
+        context = session.load_context()
+        catalog = context.config_loader["catalog"]
+        stored = context.catalog.get("train_set")
+    assert catalog["cifar100_raw"]["filepath"] == str(tmp_path / "home/raw")
+    assert str(stored.path).startswith(str(tmp_path / "home/made/"))
+
+
 def test_what_hooks_take_and_a_catalog_that_cannot_be_read_are_let_through() -> None:
     entries = {"images": {"filepath": "${runtime_params:raw_data,x}"}}
     parameter_checks.check_takers(
@@ -187,7 +205,7 @@ def test_what_hooks_take_and_a_catalog_that_cannot_be_read_are_let_through() -> 
     ],
 )
 def test_what_the_catalog_cannot_take_is_refused(given: dict[str, Any], said: str) -> None:
-    parameter_checks.check_texts({"image_size": 5, "raw_data": Path("DIR")})
+    parameter_checks.check_texts({"image_size": 5, "test_share": 0.3, "raw_data": Path("DIR")})
     bootstrap_project(ROOT)
     with (
         KedroSession.create(ROOT, runtime_params=given) as session,
@@ -280,6 +298,14 @@ def test_raw_data_is_idle_where_a_training_takes_stored_images() -> None:
     for pipeline in ("simple_cnn", "tuning"):
         alone = REGISTERED[pipeline].filter(node_namespaces=["simple_cnn"])
         assert parameter_checks.without_takers(given, alone.inputs()) == ["raw_data=DIR"]
+
+
+def test_so_is_what_raw_data_is_brought_to() -> None:
+    given = {"image_size": 128, "test_share": 0.3}
+    assert not parameter_checks.without_takers(given, REGISTERED["simple_cnn"].inputs())
+    alone = REGISTERED["tuning"].filter(node_namespaces=["simple_cnn"])
+    said = ["image_size=128", "test_share=0.3"]
+    assert parameter_checks.without_takers(given, alone.inputs()) == said
 
 
 def test_a_model_chosen_in_the_manner_of_another_pipeline_is_refused() -> None:

@@ -1,7 +1,8 @@
 """The project's configuration, read whole before a run: its values, their origin, its faults."""
 
+import os
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -10,7 +11,7 @@ from kedro.io import AbstractDataset, CatalogProtocol
 
 from cifar100_transfer import selection_checks
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.parameter_checks import Origin
+from cifar100_transfer.parameter_checks import GLOBAL_PATHS, Origin
 
 if TYPE_CHECKING:  # a tenth of the time of `kedro registry list`, which needs none
     from kedro.framework.context import KedroContext
@@ -23,12 +24,18 @@ def read_configuration(
 ) -> tuple[Mapping[str, Any], Origin, dict[str, Any]]:
     """Return all parameters, where each is from, and the catalog's entries as they are written.
 
+    A leading `~` of a path in `globals.yml` becomes the home folder, for all that refers to it.
+
     Raises:
         UserError: a file, be it of the catalog, is no YAML or refers to what there isn't, or the
             environment is unknown.
     """
     _check_environment(context)
     try:
+        # Before anything is resolved: what refers to them would keep the old values.
+        shared = context.config_loader["globals"]
+        expand_home(shared, GLOBAL_PATHS)
+        context.config_loader["globals"] = shared
         origin, entries = _locate(context), _unresolved_catalog(context)
         context.config_loader["catalog"]  # or its faults would come to light as tracebacks
         return context.config_loader["parameters"], origin, entries
@@ -38,6 +45,13 @@ def read_configuration(
         # Kedro, OmegaConf and PyYAML each have exceptions of their own, over several lines.
         reason = " ".join(str(error).split())
         raise UserError(f"the configuration in conf/ can't be read: {reason}") from error
+
+
+def expand_home(values: dict[str, Any], names: Iterable[str]) -> None:
+    """Let `~` be the home folder in paths; neither YAML nor a shell within `--params=` does."""
+    for name in names:
+        if isinstance(values.get(name), str) and values[name].startswith("~"):
+            values[name] = os.path.expanduser(values[name])  # noqa: PTH111, leaves `~nobody` alone
 
 
 def _check_environment(context: "KedroContext") -> None:

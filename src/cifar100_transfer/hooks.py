@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,13 +12,14 @@ from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
 from cifar100_transfer import selection_checks, weights_checks
-from cifar100_transfer.configuration import Catalog, read_configuration
+from cifar100_transfer.configuration import Catalog, expand_home, read_configuration
 from cifar100_transfer.datasets import ArtifactDataset, FolderDataset
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import return_freed_memory
 from cifar100_transfer.parameter_checks import (
     CATALOG_PARAMETERS,
     PATH_PARAMETERS,
+    RAW_DATA_PARAMETERS,
     check_chosen_model,
     check_hook_parameters,
     check_names,
@@ -114,7 +114,7 @@ class ParameterHooks:
     def after_context_created(self, context: "KedroContext") -> None:
         """Refuse unknown names, missing values, wrong types and values out of range."""
         given = context.config_loader.runtime_params or {}
-        _expand_home(given)
+        expand_home(given, PATH_PARAMETERS)
         try:
             check_texts(given)
             values, origin, entries = read_configuration(context)
@@ -127,13 +127,6 @@ class ParameterHooks:
                 check_takers(given, entries, context.env or "local")
         except UserError as error:
             fail(error)
-
-
-def _expand_home(given: dict[str, Any]) -> None:
-    """Let `~` be the home folder in paths, which a shell leaves alone within `--params=`."""
-    for name in PATH_PARAMETERS:
-        if isinstance(given.get(name), str) and given[name].startswith("~"):
-            given[name] = os.path.expanduser(given[name])  # noqa: PTH111, leaves `~nobody` alone
 
 
 class PreflightHooks:
@@ -200,7 +193,7 @@ def _warn_of_idle(idle: list[str], pipeline: Pipeline) -> None:
         name.removeprefix("params:")
         for name in registered()["ingestion"].inputs()
         if name.startswith("params:")
-    } | {"raw_data"}
+    } | {*RAW_DATA_PARAMETERS}
     # A run on stored images is often given what they were made with.
     on_stored = any(name.endswith("_set") for name in pipeline.inputs())
     of_ingestion = [

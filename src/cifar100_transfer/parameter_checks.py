@@ -18,11 +18,15 @@ Registry = Mapping[str, Pipeline]
 # Parameters that the catalog or a hook reads; no node sees them.
 CATALOG_PARAMETERS = (
     *("raw_data", "weights", "challenge_data", "challenge_source"),
-    *("model", "images", "image_size", "studies", "mlflow", "tensorboard"),
+    *("model", "images", "image_size", "test_share", "studies", "mlflow", "tensorboard"),
 )
-# Of these, what hooks take and not the catalog; and what are paths.
+# Of these, what are numbers; and by what raw data becomes the images that are stored.
+_NUMBERS = ("image_size", "test_share")
+RAW_DATA_PARAMETERS = ("raw_data", *_NUMBERS)
+# Of these, what hooks take and not the catalog; and what are paths, there and in globals.yml.
 HOOK_PARAMETERS = ("mlflow", "tensorboard")
 PATH_PARAMETERS = ("raw_data", "weights", "challenge_data", "images")
+GLOBAL_PATHS = ("data_root", "raw_data")
 # Pipelines whose parameters a model may do without, and these parameters.
 OPTIONAL = ("tuning", "ablation")
 _OF_STUDIES = ("search", "ablation")
@@ -104,7 +108,7 @@ def check_texts(given: Mapping[str, Any]) -> None:
     """
     for name in CATALOG_PARAMETERS:
         value = given.get(name, "")
-        if name != "image_size" and (value is None or isinstance(value, int | float)):
+        if name not in _NUMBERS and (value is None or isinstance(value, int | float)):
             advice = "nothing is given" if value is None else f"for a file or folder give ./{value}"
             raise UserError(f"--params: {name}={'' if value is None else value}: {advice}")
 
@@ -136,8 +140,9 @@ def check_chosen_model(given: Mapping[str, Any], inputs: Iterable[str]) -> None:
 def without_takers(given: Mapping[str, Any], inputs: Iterable[str]) -> list[str]:
     """Return the parameters of the command line that no node of a run takes, as `path=value`.
 
-    What the catalog and hooks take is left out, but for `raw_data` of a training: where it reads no
-    raw data, it would train on images that are stored already, which may be others.
+    What the catalog and hooks take is left out, but for `raw_data` and its like of a training:
+    where it reads no raw data, it would train on images that are stored already, which may be
+    others.
 
     Args:
         given: parameters of the command line.
@@ -151,8 +156,8 @@ def without_takers(given: Mapping[str, Any], inputs: Iterable[str]) -> list[str]
         if path.partition(".")[0] not in CATALOG_PARAMETERS
         and not any(f"{path}.".startswith(f"{group}.") for group in groups)
     ]
-    if "raw_data" in given and "train_set" in taken and "cifar100_raw" not in taken:
-        idle.append(f"raw_data={given['raw_data']}")
+    if "train_set" in taken and "cifar100_raw" not in taken:
+        idle += [f"{name}={given[name]}" for name in RAW_DATA_PARAMETERS if name in given]
     return idle
 
 

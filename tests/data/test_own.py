@@ -1,6 +1,8 @@
 """Folders and saved data sets of one's own: any classes, any sizes, and what is wrong with them."""
 
 import io
+import logging
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -104,6 +106,10 @@ def spoil_by_a_class_called_train(folder: Path) -> None:
     (folder / "val").mkdir()
 
 
+def spoil_by_no_text(folder: Path) -> None:
+    (folder / "train" / os.fsdecode(b"li\xe4")).mkdir()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -117,6 +123,7 @@ def spoil_by_a_class_called_train(folder: Path) -> None:
         (spoil_a_class, "empty holds no pictures"),
         (spoil_all_of_the_test, "test holds no folders"),
         (spoil_the_test, "holds classes that .*train does not: wasp"),
+        (spoil_by_no_text, "train: the name of the folder li\N{REPLACEMENT CHARACTER} is no UTF-8"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, spoil: Any, message: str) -> None:
@@ -124,6 +131,104 @@ def test_what_is_wrong_is_named(tmp_path: Path, spoil: Any, message: str) -> Non
     spoil(tmp_path)
     with pytest.raises(UserError, match=message):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "parts", [("Train", "Test"), ("training_set", "test_set"), ("ant", "bee", "test"), ("Val", "x")]
+)
+def test_parts_of_a_data_set_are_no_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    for part in parts:
+        write_class_folders(tmp_path / part, {"ant": 4, "bee": 4})
+    with pytest.raises(UserError, match=r"part of a data set, not like a class: .* train/CLASS/"):
+        read(tmp_path)
+
+
+def test_a_class_may_be_called_like_a_part_within_train(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "train", {"test": 4, "validation": 4})
+    assert read(tmp_path)[0].class_names == ("test", "validation")
+    write_class_folders(tmp_path / "other", {"testament": 4, "training shoes": 4})
+    assert read(tmp_path / "other")[0].class_names == ("testament", "training shoes")
+
+
+def test_the_log_says_what_was_read_and_what_no_test_picture_shows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    write_class_folders(tmp_path / "train", {"owl": 4, "ant": 3, "bee": 3})
+    write_class_folders(tmp_path / "test", {"bee": 2})
+    read(tmp_path)
+    assert caplog.messages == [
+        f"10 pictures in 3 classes (3 to 4 a class) from {tmp_path / 'train'}",
+        f"2 pictures in 3 classes (0 to 2 a class) from {tmp_path / 'test'}",
+        f"{tmp_path / 'test'} has no pictures of ant, owl: nothing will be measured of them",
+    ]
+    assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "WARNING"]
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_files_that_are_left_out_are_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_class_folders(tmp_path / "train", {"ant": 4, "bee": 4, "cow": 4})
+    for name in ("ant/1.HEIC", "ant/2.heic", "cow/photo", "cow/.hidden"):
+        (tmp_path / "train" / name).touch()
+    (tmp_path / "train/cow/gone.png").symlink_to(tmp_path / "nowhere.png")
+    shutil.copy(tmp_path / "train/ant/000.png", tmp_path / "loose.png")
+    (tmp_path / "labels.csv").touch()
+    train, test = read(tmp_path)
+    assert len(train) + len(test) == 12
+    assert warnings(caplog) == [
+        f"{tmp_path}: 5 files left out: in no class's folder (1), .heic (2), broken link (1), "
+        f"without suffix (1); in ./, train/ant/, train/cow/"
+    ]
+
+
+def test_nothing_is_warned_of_where_nothing_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_class_folders(tmp_path, {"ant": 4, "bee": 4})
+    read(tmp_path)
+    assert not warnings(caplog)
+
+
+def test_of_a_class_without_pictures_it_is_said_what_it_holds(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"ant": 4, "bee": 4, "cow": 0})
+    for name in ("a.heic", "b.heic", "c"):
+        (tmp_path / "cow" / name).touch()
+    with pytest.raises(UserError, match=r"cow holds no pictures, but \.heic \(2\), without suf"):
+        read(tmp_path)
+
+
+def test_linked_folders_are_read(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "elsewhere", {"bee": 4, "red": 4})
+    write_class_folders(tmp_path / "pets", {"ant": 4})
+    (tmp_path / "pets/bee").symlink_to(tmp_path / "elsewhere/bee")
+    (tmp_path / "pets/ant/red").symlink_to(tmp_path / "elsewhere/red")
+    train, test = read(tmp_path / "pets")
+    assert train.labels.bincount().tolist() == [6, 3]
+    assert test.labels.bincount().tolist() == [2, 1]
+
+
+def test_all_pictures_that_cannot_be_read_are_named_at_once(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"ant": 6, "bee": 4})
+    for index in range(4):
+        (tmp_path / "ant" / f"{index:03}.png").write_bytes(b"no picture")
+    with pytest.raises(UserError) as raised:
+        read(tmp_path)
+    said = str(raised.value)
+    assert said.startswith("4 of 10 pictures can't be read: mend them or take them out: ")
+    assert [f"{index:03}.png can't be read" in said for index in range(4)] == [True] * 3 + [False]
+    assert said.endswith("; …")
+    assert "\n" not in said
+
+
+def test_a_file_is_not_called_absent(tmp_path: Path) -> None:
+    (tmp_path / "pets.zip").write_bytes(b"")
+    with pytest.raises(UserError, match=r"pets\.zip is a file, not a folder: unpack it"):
+        read(tmp_path / "pets.zip")
 
 
 def test_an_absent_folder_and_a_class_too_small_to_divide_are_named(tmp_path: Path) -> None:
@@ -258,6 +363,22 @@ def test_rows_without_a_label_or_a_picture_are_refused(
     saved = save_pictures(tmp_path / "saved", pictures, labels)
     with pytest.raises(UserError, match=f"saved: {message}"):
         read_saved_dataset(saved, 10, 0.25, 0)
+
+
+def test_rows_whose_pictures_cannot_be_read_are_numbered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar100_transfer.data.own._READ_AT_ONCE", 2)
+    write_class_folders(tmp_path, {"ant": 5})
+    pictures: list[Path | None] = sorted((tmp_path / "ant").glob("*.png"))
+    saved = save_pictures(tmp_path / "saved", pictures, [0, 1, 0, 1, 0])
+    whole = read_saved_dataset(saved, 8, 0.5, 0)
+    assert len(whole[0]) + len(whole[1]) == 5
+    for index in (1, 4):
+        (tmp_path / "ant" / f"{index:03}.png").write_bytes(b"no picture")
+    damaged = save_pictures(tmp_path / "damaged", pictures, [0, 1, 0, 1, 0])
+    with pytest.raises(UserError, match=r"2 of 5 pictures .*damaged: row 1: .*; .*: row 4: "):
+        read_saved_dataset(damaged, 8, 0.5, 0)
 
 
 @pytest.mark.parametrize(("name", "content"), [("image", "images"), ("label", "classes")])

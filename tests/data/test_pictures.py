@@ -1,5 +1,6 @@
 """Pictures of every kind become what a classifier takes, and what is none is told apart."""
 
+import errno
 import io
 import os
 from pathlib import Path
@@ -123,6 +124,35 @@ def test_files_are_found_in_folders_in_order_and_hidden_ones_are_not(tmp_path: P
     assert find_pictures(tmp_path / "a" / "c.jpg").names == ["c.jpg"]
 
 
+def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "a.png").touch()
+    folder = tmp_path / "near"
+    (folder / "in").mkdir(parents=True)
+    (folder / "in" / "b.png").touch()
+    (folder / "in" / "up").symlink_to(folder)
+    (folder / "linked").symlink_to(tmp_path / "far")
+    (folder / "linked_again").symlink_to(tmp_path / "far")  # or a picture would be there twice
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "itself.png").symlink_to(folder / "itself.png")
+    os.mkfifo(folder / "pipe.png")  # opening it would wait for ever
+    names = ["gone.png", "in/b.png", "itself.png", "linked/a.png"]
+    assert find_pictures(folder).names == names
+    (problem,) = read_pictures(find_pictures(folder).paths[:1], (8, 8))
+    assert "No such file" in str(problem)
+
+
+def test_a_folder_that_may_not_be_read_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(UserError, match="can't be read: Permission denied"):
+        find_pictures(tmp_path)
+
+
 def test_a_name_that_is_no_text_can_be_shown(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.png")).touch()
     (tmp_path / "cat\rdog.png").touch()
@@ -130,6 +160,13 @@ def test_a_name_that_is_no_text_can_be_shown(tmp_path: Path) -> None:
         "caf\N{REPLACEMENT CHARACTER}.png",
         "cat\N{REPLACEMENT CHARACTER}dog.png",
     ]
+
+
+def test_what_is_wrong_with_a_file_whose_name_is_no_text_can_be_shown(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"no picture")
+    (problem,) = read_pictures(find_pictures(tmp_path).paths, (8, 8))
+    assert "caf\N{REPLACEMENT CHARACTER}.png can't be read" in str(problem)
+    str(problem).encode()
 
 
 def test_absent_and_empty_places_are_named(tmp_path: Path) -> None:

@@ -36,7 +36,10 @@ def test_a_folder_is_read_as_its_entry_says(tmp_path: Path) -> None:
     [
         ({"image_size": "large"}, "image_size=large: must be a whole number of pixels"),
         ({"image_size": 0}, "image_size=0"),
-        ({"image_size": 8, "test_share": 1}, "test_share=1: must lie between 0 and 1"),
+        ({"image_size": 1025}, "image_size=1025: must be .* from 1 to 1024"),
+        ({"image_size": 8, "test_share": 1}, "test_share=1: must be a number between 0 and 1"),
+        ({"image_size": 8, "test_share": None}, "test_share=None: must be a number"),
+        ({"image_size": 8, "test_share": "half"}, "test_share=half: must be a number"),
     ],
 )
 def test_wrong_settings_are_named(

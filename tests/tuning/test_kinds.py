@@ -100,6 +100,19 @@ def test_a_grid_tries_every_combination_and_writes_a_recipe_that_trains_the_same
         assert is_drawn(drawn)
 
 
+@pytest.mark.parametrize("given", [{}, {"trials": 5}, {"trials": 1, "sampler": "tpe"}])
+def test_a_number_of_trials_that_a_grid_does_not_take_is_warned_of(
+    data: TrialData, url: str, caplog: pytest.LogCaptureFixture, given: dict[str, Any]
+) -> None:
+    space = [{"parameter": "training.epochs", "values": [1]}]
+    run_search("m", RECIPE, SearchConfig.model_validate({"space": space, **given}), data, url)
+    warned = [text for text in caplog.messages if "search.trials" in text]
+    said = (
+        "m.search.trials=5: without effect, as sampler=grid tries each of its 1 combinations once"
+    )
+    assert warned == ([said] if given == {"trials": 5} else [])
+
+
 def test_a_combination_that_no_recipe_takes_fails_alone(data: TrialData, url: str) -> None:
     search = SearchConfig.model_validate(
         {

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
+import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,11 +18,17 @@ from PIL import Image
 from cifar100_transfer.errors import UserError
 
 from .image_set import ImageSet, stratified_split
-from .pictures import read_pictures, visible_files
+from .pictures import read_pictures, shown_name, visible_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+logger = logging.getLogger(__name__)
+
+# Folders of these names hold classes, and are none: taken for classes, they would train nonsense.
+_PART = re.compile(
+    r"(train|training|test|testing|val|valid|validation|dev|eval)([ _-]?(set|data|images))?"
+)
 # Encoded pictures of a saved data set that are in memory at once.
 _READ_AT_ONCE = 512
 
@@ -28,8 +39,9 @@ def read_image_folder(
     """Read pictures that lie in one folder a class.
 
     Either `train/CLASS/…` and, if there are test images, `test/CLASS/…`; or `CLASS/…` at once.
-    Folders within a class's folder belong to it. Files without the suffix of a picture format and
-    hidden ones are left out.
+    Folders within a class's folder belong to it, and links to folders are followed. Hidden files
+    are left out, and, with a warning, files without the suffix of a picture format, links that lead
+    nowhere, and pictures outside the classes' folders.
 
     Args:
         folder: as above. The folders' names, sorted, are the classes.
@@ -41,69 +53,195 @@ def read_image_folder(
         Training and test images, without coarse classes, in the order of their paths.
 
     Raises:
-        UserError: no such folder, others beside `train/` and `test/`, a class without pictures,
-            test classes that are not in `train/`, a picture that can't be read, or a class too
+        UserError: no such folder, others beside `train/` and `test/`, a folder called like a part
+            of a data set in the place of a class, a class without pictures, test classes that are
+            not in `train/`, a name that is no UTF-8, a picture that can't be read, or a class too
             small to be divided.
     """
-    train_folder = folder / "train" if (folder / "train").is_dir() else folder
-    if train_folder != folder and (others := sorted({*_folders(folder)} - {"train", "test"})):
+    parts, class_names = _layout(folder)
+    found = [_find_files(part) for part in parts]
+    left_out = [one for files in found for one in files.left_out]
+    if folder not in parts:
+        left_out = _loose_pictures(folder) + left_out
+    _warn_of_left_out(folder, left_out)
+    images = [
+        _read_classes(part, files, class_names, image_size)
+        for part, files in zip(parts, found, strict=True)
+    ]
+    if len(images) == 1:
+        return _divide(images[0], test_share, seed)
+    train, test = images
+    _warn_of_untested(train, test, parts[1])
+    return train, test
+
+
+def _layout(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the folders of classes, of training and perhaps of test images, and the classes."""
+    names = _folders(folder)
+    if "train" not in names:
+        _check_no_parts(folder, names)
+        return [folder], _check_two(folder, names)
+    if others := sorted({*names} - {"train", "test"}):
         raise UserError(
             f"{folder} holds train/ beside {', '.join(others)}: put all pictures into train/CLASS/ "
             f"and test/CLASS/, or call the class 'train' otherwise"
         )
-    class_names = _folders(train_folder)
+    train, test = folder / "train", folder / "test"
+    class_names = _check_two(train, _folders(train))
+    if "test" not in names:
+        return [train], class_names
+    tested = _folders(test)
+    if strange := sorted({*tested} - {*class_names}):
+        raise UserError(f"{test} holds classes that {train} does not: {', '.join(strange)}")
+    if not tested:
+        raise UserError(f"{test} holds no folders: put one folder of pictures a class there")
+    return [train, test], class_names
+
+
+def _check_no_parts(folder: Path, names: tuple[str, ...]) -> None:
+    if parts := [name for name in names if _PART.fullmatch(name.casefold())]:
+        raise UserError(
+            f"{folder} holds {', '.join(parts)}, called like a part of a data set, not like a "
+            f"class: put the pictures into train/CLASS/ and, if there are test images, "
+            f"test/CLASS/, spelt so; a class of such a name can lie within train/ alone"
+        )
+
+
+def _check_two(folder: Path, class_names: tuple[str, ...]) -> tuple[str, ...]:
     if len(class_names) < 2:
         raise UserError(
-            f"{train_folder} holds {len(class_names)} folders: it should hold one folder of "
-            f"pictures a class, for two classes at least"
+            f"{folder} holds {len(class_names)} folders: it should hold one folder of pictures a "
+            f"class, for two classes at least"
         )
-    train = _read_classes(train_folder, class_names, image_size)
-    if train_folder == folder or not (folder / "test").is_dir():
-        return _divide(train, test_share, seed)
-    if strange := sorted(set(_folders(folder / "test")) - set(class_names)):
-        raise UserError(
-            f"{folder / 'test'} holds classes that {train_folder} does not: {', '.join(strange)}"
-        )
-    return train, _read_classes(folder / "test", class_names, image_size)
+    return class_names
 
 
 def _folders(folder: Path) -> tuple[str, ...]:
+    if folder.is_file():
+        raise UserError(
+            f"{folder} is a file, not a folder: unpack it if it is an archive, and name the folder "
+            f"with --params=raw_data=DIR"
+        )
     if not folder.is_dir():
         raise UserError(
             f"{folder} does not exist: it should hold one folder of pictures a class; name another "
             f"with --params=raw_data=DIR"
         )
     names = [path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+    for name in names:
+        if (shown := shown_name(name)) != name:
+            # Tables, reports and stored images hold the names of classes, all as UTF-8.
+            raise UserError(f"{folder}: the name of the folder {shown} is no UTF-8: rename it")
     return tuple(sorted(names))
 
 
-def _read_classes(folder: Path, class_names: tuple[str, ...], image_size: int) -> ImageSet:
-    formats = Image.registered_extensions()
-    suffixes = {suffix for suffix, name in formats.items() if name in Image.OPEN}
-    paths, labels = [], []
+@dataclass(frozen=True)
+class _Files:
+    """The files of a folder of classes.
+
+    Attributes:
+        pictures: those of every class, by its name.
+        left_out: folder of each of the others, and why it is left out.
+    """
+
+    pictures: dict[str, list[Path]]
+    left_out: list[tuple[Path, str]]
+
+
+def _find_files(folder: Path) -> _Files:
+    pictures, left_out = {}, _loose_pictures(folder)
     for name in _folders(folder):
-        found = [path for path in visible_files(folder / name) if path.suffix.lower() in suffixes]
-        if not found:
+        reasons = {path: _why_left_out(path) for path in visible_files(folder / name)}
+        others = [(folder / name, why) for why in reasons.values() if why]
+        pictures[name] = [path for path, why in reasons.items() if not why]
+        if not pictures[name]:
+            holds = f", but {_by_reason(others)}" if others else ""
             raise UserError(
-                f"{folder / name} holds no pictures: put some there, or remove the folder"
+                f"{folder / name} holds no pictures{holds}: put some there, or remove the folder"
             )
-        paths += found
-        labels += [class_names.index(name)] * len(found)
-    if not paths:
-        raise UserError(f"{folder} holds no folders: put one folder of pictures a class there")
-    return ImageSet(
-        images=_read_all(paths, image_size), labels=torch.tensor(labels), class_names=class_names
+        left_out += others
+    return _Files(pictures, left_out)
+
+
+def _loose_pictures(folder: Path) -> list[tuple[Path, str]]:
+    files = (path for path in sorted(folder.iterdir()) if path.name[0] != "." and path.is_file())
+    return [(folder, "in no class's folder") for path in files if not _why_left_out(path)]
+
+
+def _why_left_out(path: Path) -> str | None:
+    """Return why a file is taken for no picture; None for a picture."""
+    if not path.is_file():
+        return "broken link"
+    suffix = path.suffix.lower()
+    return None if suffix in _picture_suffixes() else suffix or "without suffix"
+
+
+@cache
+def _picture_suffixes() -> frozenset[str]:
+    formats = Image.registered_extensions()
+    return frozenset(suffix for suffix, name in formats.items() if name in Image.OPEN)
+
+
+def _by_reason(left_out: Sequence[tuple[Path, str]]) -> str:
+    counts = Counter(why for _, why in left_out)
+    return ", ".join(f"{why} ({count})" for why, count in counts.items())
+
+
+def _warn_of_left_out(folder: Path, left_out: Sequence[tuple[Path, str]]) -> None:
+    if not left_out:
+        return
+    places = dict.fromkeys(f"{place.relative_to(folder).as_posix()}/" for place, _ in left_out)
+    logger.warning(
+        *("%s: %d files left out: %s; in %s", folder, len(left_out), _by_reason(left_out)),
+        _first(list(places), 5, ", "),
     )
 
 
-def _read_all(files: Sequence[Path | IO[bytes]], image_size: int) -> torch.Tensor:
-    """Read pictures into uint8 [N, 3, image_size, image_size]; one that can't be is an error."""
-    images = []
-    for picture in read_pictures(files, (image_size, image_size)):
-        if isinstance(picture, UserError):
-            raise UserError(f"{picture}: mend it or take it out") from picture
-        images.append(picture)
-    return torch.stack(images)
+def _first(texts: Sequence[str], count: int, separator: str) -> str:
+    """Join texts, with a … for those after the first `count`."""
+    return separator.join([*texts[:count], *(["…"] if len(texts) > count else [])])
+
+
+def _read_classes(folder: Path, files: _Files, class_names: Sequence[str], size: int) -> ImageSet:
+    paths = [path for found in files.pictures.values() for path in found]
+    labels = [class_names.index(name) for name, found in files.pictures.items() for _ in found]
+    images = ImageSet(
+        images=_stack(read_pictures(paths, (size, size))),
+        labels=torch.tensor(labels),
+        class_names=tuple(class_names),
+    )
+    _log_counts(images, folder)
+    return images
+
+
+def _log_counts(images: ImageSet, source: Path | str) -> None:
+    counts = images.labels.bincount(minlength=images.num_classes)
+    logger.info(
+        *("%d pictures in %d classes (%d to %d a class) from %s", len(images), len(counts)),
+        *(counts.min(), counts.max(), source),
+    )
+
+
+def _warn_of_untested(train: ImageSet, test: ImageSet, source: Path | str) -> None:
+    learnt, tested = ({*images.labels.tolist()} for images in (train, test))
+    if missing := [train.class_names[label] for label in sorted(learnt - tested)]:
+        logger.warning(
+            "%s has no pictures of %s: nothing will be measured of them",
+            *(source, ", ".join(missing)),
+        )
+
+
+def _stack(read: Sequence[torch.Tensor | UserError]) -> torch.Tensor:
+    """Return uint8 [N, 3, H, W] of pictures that were read; refuse them if one could not be."""
+    problems = [str(picture) for picture in read if isinstance(picture, UserError)]
+    if len(problems) == 1:
+        raise UserError(f"{problems[0]}: mend it or take it out")
+    if problems:
+        raise UserError(
+            f"{len(problems)} of {len(read)} pictures can't be read: mend them or take them out: "
+            f"{_first(problems, 3, '; ')}"
+        )
+    return torch.stack([picture for picture in read if isinstance(picture, torch.Tensor)])
 
 
 def _divide(images: ImageSet, test_share: float, seed: int) -> tuple[ImageSet, ImageSet]:
@@ -156,7 +294,9 @@ def read_saved_dataset(
     train = _decode(stored["train"], folder, image_size, label)
     if "test" not in stored:
         return _divide(train, test_share, seed)
-    return train, _decode(stored["test"], folder, image_size, label)
+    test = _decode(stored["test"], folder, image_size, label)
+    _warn_of_untested(train, test, f"{folder}: split 'test'")
+    return train, test
 
 
 def _decode(stored: Dataset, folder: Path, image_size: int, label: str | None) -> ImageSet:
@@ -167,21 +307,27 @@ def _decode(stored: Dataset, folder: Path, image_size: int, label: str | None) -
     label_column = _column(stored, folder, ClassLabel, "classes", label)
     # Undecoded: all pictures are prepared by the same hand, wherever they are from.
     encoded = stored.cast_column(image_column, Encoded(decode=False))
-    images: list[torch.Tensor] = []
+    read: list[torch.Tensor | UserError] = []
     for batch in encoded.iter(_READ_AT_ONCE):
-        rows = enumerate(batch[image_column], start=len(images) * _READ_AT_ONCE)
+        rows = enumerate(batch[image_column], start=len(read))
         files = [_open(picture, folder, row) for row, picture in rows]
-        images.append(_read_all(files, image_size))
+        read += read_pictures(files, (image_size, image_size))
+    numbered = [
+        UserError(f"{folder}: row {row}: {picture}") if isinstance(picture, UserError) else picture
+        for row, picture in enumerate(read)
+    ]
     # None, or -1: the library writes both for "no label".
     found = [-1 if label is None else label for label in stored[label_column][:]]
     labels = torch.tensor(found, dtype=torch.int64)
     if len(labels) == 0 or int(labels.min()) < 0:
         raise UserError(f"{folder}: a split is empty, or has images without a label")
-    return ImageSet(
-        images=torch.cat(images),
+    decoded = ImageSet(
+        images=_stack(numbered),
         labels=labels,
         class_names=tuple(stored.features[label_column].names),
     )
+    _log_counts(decoded, folder)
+    return decoded
 
 
 def _open(picture: dict[str, Any] | None, folder: Path, row: int) -> IO[bytes]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 import numpy as np
 import torch
@@ -41,15 +41,19 @@ class PictureFiles:
         So is a carriage return, which would end a row of a table of these names.
         """
         relative = (path.relative_to(self.root).as_posix() for path in self.paths)
-        decoded = (os.fsencode(name).decode("utf-8", errors="replace") for name in relative)
-        return [name.replace("\r", "\N{REPLACEMENT CHARACTER}") for name in decoded]
+        return [shown_name(name).replace("\r", "\N{REPLACEMENT CHARACTER}") for name in relative]
+
+
+def shown_name(name: str) -> str:
+    """Return a file's name with � for what is no UTF-8, which can't be written otherwise."""
+    return os.fsencode(name).decode("utf-8", errors="replace")
 
 
 def find_pictures(path: Path) -> PictureFiles:
-    """Find the files to read: one file, or all in a folder and the folders in it but hidden ones.
+    """Find the files to read: one file, or all in a folder that `visible_files` returns.
 
     Raises:
-        UserError: there is no such file or folder, or no file in the folder.
+        UserError: there is no such file or folder, it may not be read, or no file is in the folder.
     """
     if path.is_file():
         return PictureFiles(path.parent, (path,))
@@ -62,12 +66,32 @@ def find_pictures(path: Path) -> PictureFiles:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """Return the files in a folder and the folders in it, sorted, but for hidden ones."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.is_file() and not any(p.startswith(".") for p in file.relative_to(folder).parts)
-    )
+    """Return the files in a folder and the folders in it, sorted, but for hidden ones.
+
+    Links are followed, and no folder is searched twice, wherever they lead. Links that lead nowhere
+    are among the files.
+
+    Raises:
+        UserError: a folder may not be read.
+    """
+    found: list[Path] = []
+    searched = set()
+    for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        state = Path(place).stat()
+        identity = (state.st_dev, state.st_ino)
+        if identity in searched:
+            folders.clear()
+            continue
+        searched.add(identity)
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        paths = [Path(place, name) for name in files if name[0] != "."]
+        # What is there and no file, such as a pipe, could be waited for without end.
+        found += [path for path in paths if path.is_file() or not path.exists()]
+    return sorted(found)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise UserError(f"{error.filename} can't be read: {error.strerror}") from error
 
 
 def read_picture(file: Path | IO[bytes], size: tuple[int, int]) -> torch.Tensor:
@@ -94,7 +118,7 @@ def read_picture(file: Path | IO[bytes], size: tuple[int, int]) -> torch.Tensor:
             fitted = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BICUBIC)
     except Exception as error:
         # A damaged picture can fail in any way; whatever it was, the file is at fault.
-        name = file if isinstance(file, Path) else "the picture"
+        name = shown_name(str(file)) if isinstance(file, Path) else "the picture"
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{name} can't be read as a picture ({reason})") from error
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous()

@@ -13,6 +13,10 @@ from cifar100_transfer.storage import atomic_path, checksums
 
 from .base import InputDataset
 
+# Pixels of both sides, as of `model.image_size`. All images are in memory at once: a thousand of
+# these take 3 GB.
+_LARGEST = 1024
+
 
 class RawDataset(InputDataset[tuple[ImageSet, ImageSet]]):
     """Training and test images as they come. Subclasses say how they are read.
@@ -64,7 +68,7 @@ class ImageFolderDataset(RawDataset):
 
     Args:
         filepath: folder that holds `train/CLASS/` and perhaps `test/CLASS/`, or `CLASS/` at once.
-        image_size: height and width in pixels to which all pictures are brought.
+        image_size: height and width in pixels to which all pictures are brought, up to 1024.
         test_share: part of every class that becomes the test set where there is no `test/`.
         seed: of that division.
         metadata: free entries of the catalog, read by kedro-viz.
@@ -86,14 +90,18 @@ class ImageFolderDataset(RawDataset):
 
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Return training and test images."""
-        self._check_settings()
+        self.check()
         return read_image_folder(self._path, self._image_size, self._test_share, self._seed)
 
-    def _check_settings(self) -> None:
-        if not isinstance(self._image_size, int) or self._image_size < 1:
-            raise UserError(f"image_size={self._image_size}: must be a whole number of pixels")
-        if not 0 < self._test_share < 1:
-            raise UserError(f"test_share={self._test_share}: must lie between 0 and 1")
+    def check(self) -> None:
+        """Raise a `UserError` if a setting can't be used."""
+        size, share = self._image_size, self._test_share
+        if not isinstance(size, int) or not 1 <= size <= _LARGEST:
+            raise UserError(
+                f"image_size={size}: must be a whole number of pixels from 1 to {_LARGEST}"
+            )
+        if not isinstance(share, int | float) or not 0 < share < 1:
+            raise UserError(f"test_share={share}: must be a number between 0 and 1")
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._path, "image_size": self._image_size}
@@ -104,7 +112,7 @@ class HuggingFaceDataset(ImageFolderDataset):
 
     Args:
         filepath: the saved folder, with the splits `train` and perhaps `test`, or without splits.
-        image_size: height and width in pixels to which all pictures are brought.
+        image_size: height and width in pixels to which all pictures are brought, up to 1024.
         test_share: part of every class that becomes the test set where there is no `test`.
         seed: of that division.
         label: name of the column of classes; null where there is only one.
@@ -117,7 +125,7 @@ class HuggingFaceDataset(ImageFolderDataset):
 
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Return training and test images."""
-        self._check_settings()
+        self.check()
         return read_saved_dataset(
             self._path, self._image_size, self._test_share, self._seed, self._label
         )

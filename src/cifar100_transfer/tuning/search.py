@@ -1,6 +1,7 @@
 """A search for a better recipe: every combination of a grid, or settings drawn by a sampler."""
 
 import json
+import logging
 import statistics
 from collections import Counter
 from collections.abc import Iterable
@@ -25,6 +26,8 @@ from .judging import CLEAN, CORRUPTED, judge, judged_by
 from .space import SEED, Recipe, candidates, check_search, combinations, is_integer
 from .study import Outcome, Plan, run_trials, trials_table
 from .trial_data import TrialData
+
+logger = logging.getLogger(__name__)
 
 _PRUNERS = {
     "none": optuna.pruners.NopPruner,
@@ -142,7 +145,14 @@ def _plan(model: str, recipe: Recipe, search: SearchConfig, data: TrialData) -> 
     pruner = _PRUNERS[search.pruner]()
     distributions = {entry.parameter: _distribution(entry) for entry in search.space}
     if search.sampler == "grid":
-        return Plan(name, distributions, tuple(combinations(search.space)), pruner=pruner)
+        jobs = tuple(combinations(search.space))
+        if "trials" in search.model_fields_set:
+            logger.warning(
+                "%s.search.trials=%d: without effect, as sampler=grid tries each of its %d "
+                "combinations once",
+                *(model, search.trials, len(jobs)),
+            )
+        return Plan(name, distributions, jobs, pruner=pruner)
 
     def sampler(number: int) -> optuna.samplers.TPESampler:
         return optuna.samplers.TPESampler(seed=(search.seed + 1000 * number) % 2**32)
