@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         check_backbone,
         head_name,
         load_backbone,
+        load_current_state,
         zero_init_residual,
     )
     from .classifier import (
@@ -44,6 +45,7 @@ _HOMES = {
     "check_backbone": "backbones",
     "head_name": "backbones",
     "load_backbone": "backbones",
+    "load_current_state": "backbones",
     "zero_init_residual": "backbones",
     "Classifier": "classifier",
     "ClassifierSpec": "classifier",
@@ -85,6 +87,7 @@ __all__ = [
     "keep_freed_memory",
     "load_backbone",
     "load_classifier",
+    "load_current_state",
     "mean_log_probabilities",
     "predict_logits",
     "read_spec",
