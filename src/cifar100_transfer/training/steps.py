@@ -177,6 +177,8 @@ def training_size(config: TrainingConfig, epoch: int) -> tuple[int, int] | None:
     Small images first cost a fraction of the time, and the last epochs make up for what they don't
     show (Howard, 2018; Touvron et al., 2019).
     """
+    if epoch == config.epochs:  # in few epochs the shares may leave it to a small size
+        return None
     done = (epoch - 1) / config.epochs
     sizes = [size for until, size in config.progressive_sizes if done < until]
     return (sizes[0], sizes[0]) if sizes else None
