@@ -3,8 +3,9 @@
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import optuna
@@ -26,10 +27,11 @@ from .space import SEED, Recipe, candidates, check_search, combinations, is_inte
 from .study import Outcome, Plan, run_trials, trials_table
 from .trial_data import TrialData
 
-_PRUNERS = {
+_PRUNERS: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
     "none": optuna.pruners.NopPruner,
     "median": optuna.pruners.MedianPruner,
-    "successive_halving": optuna.pruners.SuccessiveHalvingPruner,
+    # By default it would begin at a hundredth of the first trial's epochs.
+    "successive_halving": partial(optuna.pruners.SuccessiveHalvingPruner, min_resource=1),
 }
 
 
