@@ -456,7 +456,7 @@ def measure_speed(job: Job) -> None:
             classifier = build_classifier(train_set, normalization, job.model, config)
             compute = replace(job.compute, compiled=compiled)
             history = train(classifier, train_set, validation_set, config, compute).history
-            # The first epoch makes copies, chooses kernels and compiles.
+            # The first epoch makes copies, chooses kernels and compiles; the last is at full size.
             rate = max(record.images_per_second for record in history[1:])
             minutes += (end - begin) * job.training.epochs * len(job.sets[0]) / rate / 60
             side = size or train_set.image_size[0]

@@ -367,7 +367,8 @@ class TrainingConfig(Settings):
     ] = Field(
         (),
         description="Pairs of a share of the epochs and the pixels that training images are "
-        "resized to until then, such as [0.5, 24]; afterwards they are as large as at validation.",
+        "resized to until then, such as [0.5, 24]; afterwards, and in the last epoch always, they "
+        "are as large as at validation.",
     )
     seed: int = Field(0, ge=0, description="Seed of initial weights, order and augmentation.")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from cifar100_transfer.errors import UserError
@@ -157,6 +158,44 @@ def test_weights_without_batch_counters_are_taken() -> None:
     old = {key: value for key, value in given.items() if "num_batches_tracked" not in key}
     assert len(old) < len(given)
     load_backbone(build_network("shufflenet_v2_x0_5", 7, (32, 32)), old, "old.pth")
+
+
+@pytest.mark.parametrize("architecture", ["googlenet", "inception_v3"])
+def test_published_auxiliary_heads_are_left_aside(architecture: str) -> None:
+    with torch.device("meta"):
+        published = torchvision.models.get_model(
+            architecture, weights=None, aux_logits=True, init_weights=False
+        )
+    given = published.state_dict()
+    assert any(key.lower().startswith("aux") for key in given)
+    check_backbone(architecture, given, "published.pth")
+
+
+def test_densenets_published_keys_are_taken() -> None:
+    """torchvision's own loader renames them, too."""
+    given = build_network("densenet121", 5, (32, 32)).state_dict()
+    pattern = re.compile(r"(denselayer\d+\.(?:norm|conv))([12]\.)")
+    old = {pattern.sub(r"\1.\2", key): value for key, value in given.items()}
+    assert "features.denseblock1.denselayer1.conv.2.weight" in old
+    network = build_network("densenet121", 7, (32, 32))
+    load_backbone(network, old, "published.pth")
+    for key, value in network.state_dict().items():
+        assert key.startswith("classifier.") or torch.equal(value, given[key])
+
+
+def test_weights_of_several_devices_are_taken() -> None:
+    """DataParallel puts `module.` before every key."""
+    given = build_network("squeezenet1_1", 5, (32, 32)).state_dict()
+    network = build_network("squeezenet1_1", 7, (32, 32))
+    load_backbone(network, {f"module.{key}": value for key, value in given.items()}, "w.pth")
+    assert torch.equal(network.state_dict()["features.0.weight"], given["features.0.weight"])
+
+
+@pytest.mark.parametrize("key", ["aux3.conv.weight", "module.features.0.weight", "norm.1.weight"])
+def test_other_keys_too_many_are_refused(key: str) -> None:
+    given = build_network("squeezenet1_1", 5, (32, 32)).state_dict()
+    with pytest.raises(UserError, match=rf"1 unexpected \({key}\)"):
+        check_backbone("squeezenet1_1", given | {key: torch.zeros(1)}, "w.pth")
 
 
 def test_weights_of_another_architecture_are_refused() -> None:

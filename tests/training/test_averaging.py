@@ -1,21 +1,18 @@
 """Means of weights in closed form, and with statistics that fit them."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
+from torch.optim.swa_utils import update_bn
 
-from cifar100_transfer.config import (
-    AveragingConfig,
-)
+from cifar100_transfer.config import AugmentationConfig, AveragingConfig
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.models import Classifier, predict_logits
-from cifar100_transfer.training import (
-    train,
-)
+from cifar100_transfer.training import Compute, steps, train
 from cifar100_transfer.training.averaging import Average
-from cifar100_transfer.training.batches import ResidentBatches
-from cifar100_transfer.training.steps import _in_swa
+from cifar100_transfer.training.steps import Engine, _in_swa
 from tests.training.test_loop import tiny_run
 from tests.training.tiny import Sets, recipe, tiny_classifier
 
@@ -79,23 +76,69 @@ def test_ema_takes_statistics_and_counters_along(classifier: Classifier) -> None
 
 @pytest.mark.parametrize("views", [1, 3])
 def test_statistics_are_those_of_the_mean_weights(
-    sets: Sets, classifier: Classifier, monkeypatch: pytest.MonkeyPatch, views: int
+    sets: Sets, classifier: Classifier, views: int
 ) -> None:
-    config = recipe(batch_size=48)
-    device = torch.device("cpu")
-    batches = ResidentBatches(sets[0], config.augmentation, 48, device)
-    ((images, labels),) = batches.epoch(seed=5, epoch=2)
-    if views > 1:
-        yielded = images.expand(views, *images.shape)
-        monkeypatch.setattr(batches, "epoch", lambda *_: iter([(yielded, labels)]))
+    images = sets[0].images.float() / 255
     average = Average(classifier, AveragingConfig(name="swa"))
-    average.reestimate_batch_norm(batches, seed=5, epoch=2)
+    average.reestimate_batch_norm([images.expand(views, *images.shape)], nullcontext)
     features = classifier.network.stem(classifier.preprocess(images))
     norm = average.classifier.network.norm
     assert torch.allclose(norm.running_mean, features.mean((0, 2, 3)), atol=1e-5)
     if views == 1:
         assert torch.allclose(norm.running_var, features.var((0, 2, 3)), rtol=1e-4)
     assert norm.momentum == 0.1
+
+
+def test_statistics_of_equal_parts_are_those_of_torch(sets: Sets, classifier: Classifier) -> None:
+    averages = [Average(classifier, AveragingConfig(name="swa")) for _ in range(2)]
+    averages[0].reestimate_batch_norm(sets[0].images.split(16), nullcontext)
+    update_bn(sets[0].images.split(16), averages[1].classifier)
+    found, expected = (list(average.classifier.network.buffers()) for average in averages)
+    torch.testing.assert_close(found, expected)
+
+
+def test_every_image_weighs_the_same_in_the_statistics(sets: Sets, classifier: Classifier) -> None:
+    average = Average(classifier, AveragingConfig(name="swa"))
+    average.reestimate_batch_norm(sets[0].images.split([45, 3]), nullcontext)
+    features = classifier.network.stem(classifier.preprocess(sets[0].images))
+    found = average.classifier.network.norm.running_mean
+    torch.testing.assert_close(found, features.mean((0, 2, 3)))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_statistics_are_of_the_parts_that_are_trained_on(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    """Larger ones would take more memory than the training."""
+    monkeypatch.setattr(steps, "process_count", lambda: processes)
+    config = recipe(
+        batch_size=13,
+        accumulation_steps=2,
+        averaging=AveragingConfig(name="swa", swa_start=0),
+        augmentation=AugmentationConfig(policy="augmix", augmix_jsd=1.0),
+    )
+    engine = Engine.of(tiny_classifier(sets[0], config), sets[0], config)
+    whole, last = {1: ([7, 6], [7, 2]), 2: ([4, 3, 4, 2], [4, 1, 4])}[processes]
+    expected = [(3, images) for images in (*whole * 3, *last)]
+    assert [part.shape[:2] for part in steps._parts(engine, 1)] == expected
+
+
+def test_in_bfloat16_the_statistics_are_of_images_in_full_precision(sets: Sets) -> None:
+    seen: list[tuple[torch.dtype, torch.dtype]] = []
+
+    def spy(module: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        if module.training:
+            seen.append((inputs[0].dtype, output.dtype))
+
+    config = recipe(
+        epochs=1,
+        averaging=AveragingConfig(name="swa", swa_start=0),
+        augmentation=AugmentationConfig(policy="augmix"),
+    )
+    classifier = tiny_classifier(sets[0], config)
+    classifier.network.stem.register_forward_hook(spy)
+    train(classifier, *sets, config, Compute(precision=torch.bfloat16))
+    assert seen == [(torch.float32, torch.bfloat16)] * 6
 
 
 def test_frozen_epochs_leave_the_statistics_of_the_mean_alone(sets: Sets) -> None:

@@ -55,9 +55,9 @@ CONFIG = recipe(
 )
 
 
-def build(images: ImageSet) -> Classifier:
+def build(images: ImageSet, architecture: str = "simple_cnn") -> Classifier:
     normalization = vars(channel_statistics(images.images))
-    model = ModelConfig(architecture="simple_cnn")
+    model = ModelConfig(architecture=architecture)
     return build_classifier(images, normalization, model, CONFIG)
 
 
@@ -95,6 +95,20 @@ def test_every_process_computes_as_it_was_asked(
     for devices in (1, 2):
         train_on_devices(devices, build(sets[0]), *sets, CONFIG, compute)
     assert asked == [compute, compute]
+
+
+def test_networks_with_marked_states_go_to_the_processes_and_back(
+    make_image_set: Callable[..., ImageSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MNASNet refuses a state dict without torch's version marks."""
+    images = make_image_set(classes=6, per_class=4, size=32)
+    monkeypatch.setattr(distributed, "run_in_processes", lambda _, device, f, *a: f(device, *a))
+    config = recipe(epochs=1, batch_size=24)
+    together = train_on_devices(2, build(images, "mnasnet0_5"), images, images, config)
+    alone = train(build(images, "mnasnet0_5"), images, images, config)
+    assert results(together) == results(alone)
+    weights = alone.classifier.state_dict()
+    torch.testing.assert_close(dict(together.classifier.state_dict()), dict(weights))
 
 
 def test_one_device_needs_no_further_process(sets: Sets) -> None:

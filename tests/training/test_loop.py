@@ -64,6 +64,20 @@ def test_it_learns_coloured_classes(sets: tuple[ImageSet, ImageSet], optimizer: 
     assert result.history[-1].train_loss < result.history[0].train_loss
 
 
+def test_all_processes_judge_by_what_the_first_one_saw(
+    sets: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or one ends by `patience` and the others wait for it; another GPU may round otherwise."""
+
+    def take(values: tuple[torch.Tensor, torch.Tensor]) -> None:
+        for value, of_first in zip(values, (0.5, 6), strict=True):
+            value.fill_(of_first)
+
+    monkeypatch.setattr(loop, "take_from_first", take, raising=False)
+    history = run(sets, recipe(epochs=5, patience=2)).history
+    assert [(r.validation_loss, r.validation_accuracy) for r in history] == [(0.5, 0.25)] * 3
+
+
 def test_one_seed_gives_one_result(sets: tuple[ImageSet, ImageSet]) -> None:
     model = ModelConfig(architecture="simple_cnn", dropout=0.3)
     config = recipe(label_smoothing=0.1, schedule=ScheduleConfig(name="one_cycle"))

@@ -32,10 +32,17 @@ def test_sizes_hold_until_their_share_of_the_epochs() -> None:
     assert sizes == [(16, 16)] * 3 + [(24, 24)] * 2 + [None] * 5
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 5])
+def test_the_last_epoch_is_at_full_size(epochs: int) -> None:
+    config = recipe(epochs=epochs, progressive_sizes=((0.5, 16), (0.9, 24)))
+    sizes = [training_size(config, epoch) for epoch in range(1, epochs + 1)]
+    assert [size is None for size in sizes] == [False] * (epochs - 1) + [True]
+
+
 def test_training_images_are_resized_and_validation_images_are_not(
     sets: Sets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = recipe(epochs=3, progressive_sizes=((0.4, 12), (0.7, 10)))
+    config = recipe(epochs=4, progressive_sizes=((0.4, 12), (0.7, 10)))
     classifier = tiny_classifier(sets[0], config)
     seen: list[tuple[bool, int]] = []
     classifier.network.stem.register_forward_hook(
@@ -43,7 +50,7 @@ def test_training_images_are_resized_and_validation_images_are_not(
     )
     train(classifier, *sets, config)
     assert {size for training, size in seen if not training} == {8, 10, 12}  # checked in advance
-    assert [size for training, size in seen if training] == [12] * 6 + [10] * 3
+    assert [size for training, size in seen if training] == [12] * 6 + [10] * 3 + [8] * 3
 
 
 def test_a_head_of_one_size_refuses_others(sets: Sets) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import torch
@@ -214,6 +215,20 @@ def test_a_hopeless_trial_is_given_up(data: TrialData, url: str, pruner: str) ->
     assert set(pruned["training.optimizer.learning_rate"]) >= {1e-30, 1e-31, 1e-32}
     assert (pruned["epochs"] < 6).all()
     assert result.best.training.optimizer.learning_rate in rates[:5]
+
+
+def test_successive_halving_judges_after_the_first_epoch_of_long_trainings() -> None:
+    """Optuna alone would begin at a hundredth of the epochs of the first trial."""
+    study = optuna.create_study(
+        direction="maximize", pruner=search._PRUNERS["successive_halving"]()
+    )
+    better, worse = study.ask(), study.ask()
+    for epoch in range(1, 401):
+        better.report(0.9, epoch)
+        better.should_prune()
+    study.tell(better, 0.9)
+    worse.report(0.8, 1)
+    assert worse.should_prune()
 
 
 def test_candidates_are_checked_before_any_trial(data: TrialData, url: str) -> None:

@@ -49,6 +49,7 @@ class TableDataset(ArtifactDataset["pd.DataFrame"]):
                 dtype=dict.fromkeys(TEXT_COLUMNS, str),
                 keep_default_na=False,
                 na_values=[""],
+                float_precision="round_trip",  # pandas before 3 rounds the last digit otherwise
             )
         except ValueError as error:
             raise UserError(f"{path} is no CSV table ({error})") from error

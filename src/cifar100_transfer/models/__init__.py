@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         check_zero_init,
         head_name,
         load_backbone,
+        load_current_state,
         zero_init_residual,
     )
     from .classifier import (
@@ -46,6 +47,7 @@ _HOMES = {
     "check_zero_init": "backbones",
     "head_name": "backbones",
     "load_backbone": "backbones",
+    "load_current_state": "backbones",
     "zero_init_residual": "backbones",
     "Classifier": "classifier",
     "ClassifierSpec": "classifier",
@@ -88,6 +90,7 @@ __all__ = [
     "keep_freed_memory",
     "load_backbone",
     "load_classifier",
+    "load_current_state",
     "mean_log_probabilities",
     "predict_logits",
     "read_spec",

@@ -4,6 +4,7 @@ Torchvision takes as long to import as torch, so it is loaded only for a network
 """
 
 import difflib
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -42,6 +43,13 @@ _WITHOUT_AUXILIARY_HEADS = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
+# Of GoogLeNet and Inception v3, which are published with them.
+_AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
+# DenseNets are published with dots that names of modules no longer may hold; torchvision's own
+# loader takes them out.
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+# What torch's DataParallel and DistributedDataParallel put before every key.
+_OF_SEVERAL_DEVICES = "module."
 
 
 def architectures() -> list[str]:
@@ -164,7 +172,8 @@ def load_backbone(network: nn.Module, state: Mapping[str, torch.Tensor], source:
 
     Args:
         network: the network to fill, as `build_network` makes it.
-        state: state dict of the same architecture with any number of classes.
+        state: state dict of the same architecture with any number of classes, as torchvision
+            publishes it or as it was trained on several devices (keys `module.…`).
         source: where the state is from, for the error message.
 
     Raises:
@@ -178,7 +187,7 @@ def check_backbone(architecture: str, state: Mapping[str, torch.Tensor], source:
 
     Args:
         architecture: one of `architectures()`.
-        state: state dict of the same architecture with any number of classes.
+        state: as for `load_backbone`.
         source: where the state is from, for the error message.
 
     Raises:
@@ -192,6 +201,7 @@ def _fitting(
     network: nn.Module, state: Mapping[str, torch.Tensor], source: str
 ) -> dict[str, torch.Tensor]:
     """Return the weights of everything but the head; raise if they don't fit the network."""
+    state = _current_names(state)
     head = head_name(network) + "."
     own = {key: value for key, value in network.state_dict().items() if not key.startswith(head)}
     given = {key: value for key, value in state.items() if not key.startswith(head)}
@@ -219,6 +229,17 @@ def _fitting(
             f"Set model.architecture to the one the weights are from."
         )
     return given
+
+
+def _current_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a state dict as the networks here name it, without auxiliary classifiers."""
+    if all(key.startswith(_OF_SEVERAL_DEVICES) for key in state):
+        state = {key.removeprefix(_OF_SEVERAL_DEVICES): value for key, value in state.items()}
+    return {
+        _OLD_DENSENET.sub(r"\1\2", key): value
+        for key, value in state.items()
+        if not key.startswith(_AUXILIARY_HEADS)
+    }
 
 
 def load_current_state(

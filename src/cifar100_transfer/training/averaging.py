@@ -1,14 +1,18 @@
 """Averages of the weights over a training: EMA and SWA."""
 
 import copy
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
-from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cifar100_transfer.config import AveragingConfig
 from cifar100_transfer.models import Classifier
 
-from .batches import ResidentBatches
+from .optimization import batch_norms
 
 
 class Average:
@@ -58,15 +62,40 @@ class Average:
         get_ema_multi_avg_fn(decay)(means, values, None)  # type: ignore[no-untyped-call]
         self.updates += 1
 
-    def reestimate_batch_norm(self, batches: ResidentBatches, seed: int, epoch: int) -> None:
+    @torch.no_grad()
+    def reestimate_batch_norm(
+        self, parts: Iterable[Tensor], precision: Callable[[], AbstractContextManager[object]]
+    ) -> None:
         """Measure the statistics of batch normalisation for the mean weights.
 
-        Those of the weights that went into the mean don't fit it (Izmailov et al., 2018). Costs one
-        forward pass over an epoch's batches, if there is any batch normalisation.
+        Those of the weights that went into the mean don't fit it (Izmailov et al., 2018). As
+        torch's `update_bn`, but that a small part of the images weighs less than a large one. Costs
+        one forward pass over the images, if there is any batch normalisation.
+
+        Args:
+            parts: images [B, 3, H, W] that pass the network together, or [views, B, 3, H, W].
+            precision: makes the context of a forward pass.
         """
-        # Several views of an image are as many images.
-        loader = (images.flatten(0, -4) for images, _ in batches.epoch(seed, epoch))
-        update_bn(loader, self.classifier)
+        norms = batch_norms(self.classifier)
+        if not norms:
+            return
+        momenta = [norm.momentum for norm in norms]
+        was_training = self.classifier.training
+        self.classifier.train()
+        for norm in norms:
+            norm.reset_running_stats()
+        seen = 0
+        for part in parts:
+            images = part.flatten(0, -4)  # several views of an image are as many images
+            seen += len(images)
+            for norm in norms:
+                norm.momentum = len(images) / seen  # the running mean over all images until now
+            # Around this alone: what makes the parts must not choose a reduced precision.
+            with precision():
+                self.classifier(images)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        self.classifier.train(was_training)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all state as tensors and plain values."""

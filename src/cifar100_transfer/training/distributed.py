@@ -15,7 +15,7 @@ import torch
 
 from cifar100_transfer.config import TrainingConfig
 from cifar100_transfer.data import ImageSet
-from cifar100_transfer.models import Classifier, ClassifierSpec
+from cifar100_transfer.models import Classifier, ClassifierSpec, load_current_state
 
 from .checks import check_training
 from .compute import ON_CPU, Compute
@@ -71,7 +71,7 @@ def train_on_devices(
         torch.save(inputs, Path(folder, "inputs.pt"))
         run_in_processes(devices, compute.device, _train_share, folder)
         result = torch.load(Path(folder, "result.pt"), weights_only=True)
-    classifier.load_state_dict(result["classifier"])
+    load_current_state(classifier, result["classifier"])
     history = [EpochRecord(**record) for record in result["history"]]
     if on_epoch:
         for record in history:
@@ -85,7 +85,7 @@ def _train_share(device: torch.device, folder: str) -> None:
         Path(folder, "inputs.pt"), map_location="cpu", mmap=True, weights_only=True
     )
     classifier = Classifier(ClassifierSpec.from_json(inputs["spec"]))
-    classifier.load_state_dict(inputs["classifier"])
+    load_current_state(classifier, inputs["classifier"])
     resume_folder = inputs["resume_folder"]
     result = train(
         classifier,

@@ -30,7 +30,7 @@ from cifar100_transfer.sealed import tensors_digest
 from .checkpoint import ResumePoint, identify, load_resume_point, save_resume_point
 from .checks import check_training
 from .compute import ON_CPU, Compute
-from .processes import process_count, process_rank
+from .processes import process_count, process_rank, take_from_first
 from .steps import Engine, not_finite, train_epoch
 
 logger = logging.getLogger(__name__)
@@ -317,7 +317,11 @@ def _run_epoch(
         f"validating images of {height} x {width} pixels: lower model.image_size, or free some"
     ):
         logits = predict_logits(engine.judged, images)
-    loss = float(nn.functional.cross_entropy(logits, labels))
+    mean_loss = nn.functional.cross_entropy(logits, labels)
+    correct = (logits.argmax(1) == labels).sum()
+    # All must end in the same epoch, and another device may round otherwise.
+    take_from_first((mean_loss, correct))
+    loss = float(mean_loss)
     rate = engine.optimizer.learning_rate
     # The last step of an epoch can break the weights after the training loss was still finite.
     if not math.isfinite(loss):
@@ -327,7 +331,7 @@ def _run_epoch(
         train_loss=train_loss,
         train_accuracy=train_accuracy,
         validation_loss=loss,
-        validation_accuracy=int((logits.argmax(1) == labels).sum()) / len(labels),
+        validation_accuracy=int(correct) / len(labels),
         learning_rate=rate,
         seconds=seconds,
         images_per_second=engine.batches.images / seconds,

@@ -1,5 +1,6 @@
 """The steps of one epoch."""
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -154,8 +155,8 @@ def train_epoch(engine: Engine, epoch: int) -> tuple[float, float]:
     if engine.average and _in_swa(config, epoch):
         engine.average.update(engine.classifier)
         if not frozen:
-            with autocast(engine):
-                engine.average.reestimate_batch_norm(batches, config.seed, epoch)
+            precision = partial(autocast, engine)
+            engine.average.reestimate_batch_norm(_parts(engine, epoch), precision)
     if engine.average:
         # After the estimate, which dropout and the like make differ from process to process.
         take_from_first(engine.average.classifier.buffers())
@@ -176,9 +177,24 @@ def training_size(config: TrainingConfig, epoch: int) -> tuple[int, int] | None:
     Small images first cost a fraction of the time, and the last epochs make up for what they don't
     show (Howard, 2018; Touvron et al., 2019).
     """
+    if epoch == config.epochs:  # in few epochs the shares may leave it to a small size
+        return None
     done = (epoch - 1) / config.epochs
     sizes = [size for until, size in config.progressive_sizes if done < until]
     return (sizes[0], sizes[0]) if sizes else None
+
+
+def _parts(engine: Engine, epoch: int) -> Iterator[Tensor]:
+    """Yield an epoch's images in the parts in which all processes together train on them.
+
+    Yields:
+        Images [B, 3, H, W], or [views, B, 3, H, W] of several views of each image.
+    """
+    processes = process_count()
+    size_of_part = part_size(engine.config, processes)
+    for images, _ in engine.batches.epoch(engine.config.seed, epoch):
+        for of_process in images.tensor_split(processes, -4):
+            yield from torch.split(of_process, size_of_part, -4)
 
 
 def _set_mode(classifier: Classifier, frozen: bool) -> None:

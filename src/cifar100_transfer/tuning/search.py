@@ -4,8 +4,9 @@ import json
 import logging
 import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import optuna
@@ -29,10 +30,11 @@ from .trial_data import TrialData
 
 logger = logging.getLogger(__name__)
 
-_PRUNERS = {
+_PRUNERS: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
     "none": optuna.pruners.NopPruner,
     "median": optuna.pruners.MedianPruner,
-    "successive_halving": optuna.pruners.SuccessiveHalvingPruner,
+    # By default it would begin at a hundredth of the first trial's epochs.
+    "successive_halving": partial(optuna.pruners.SuccessiveHalvingPruner, min_resource=1),
 }
 
 
