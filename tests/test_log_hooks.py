@@ -110,6 +110,29 @@ def test_the_next_command_can_be_pasted_and_repeats_no_password() -> None:
     ]
 
 
+def test_the_next_command_divides_the_images_alike_and_computes_at_the_same_place() -> None:
+    parameters = {
+        "split": {"validation_share": 0.02, "train_images": None},
+        "compute": {"precision": "auto"},
+        "simple_cnn": {"training": {"epochs": 1}},
+    }
+    expected = {
+        "ingestion": "split.validation_share=0.02,split.train_images=null,compute.precision=auto",
+        "comparison": "compute.precision=auto",
+        "simple_cnn": "",  # a comparison, which does neither
+    }
+    for pipeline, kept in expected.items():
+        outputs = REGISTERED[pipeline].all_outputs()
+        command = log_hooks.next_command(outputs, given(runtime_params=parameters), ("express",))
+        assert command is not None
+        assert command.partition("--params=")[2] == kept
+    for pipeline, groups in log_hooks.GROUPS_TAKEN.items():
+        takes = REGISTERED[pipeline].inputs()
+        assert {f"params:{name}" for name in ("split", "compute")} & takes == {
+            f"params:{name}" for name in groups
+        }
+
+
 def test_the_next_command_names_the_folder_of_the_configuration() -> None:
     command = click.Command("run", params=[click.Option(["--conf-source"])])
     with click.Context(command, info_name="kedro run") as context:

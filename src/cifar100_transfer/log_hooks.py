@@ -1,5 +1,6 @@
 """What the log says about a run: what took its time, what came out, and what comes next."""
 
+import json
 import logging
 import math
 import shlex
@@ -16,6 +17,7 @@ from kedro.pipeline.node import Node
 
 from cifar100_transfer.configuration import Catalog
 from cifar100_transfer.datasets import ArtifactDataset, JSONDataset, TableDataset
+from cifar100_transfer.nested import leaves
 from cifar100_transfer.parameter_checks import CATALOG_PARAMETERS
 from cifar100_transfer.passwords import hide_passwords
 from cifar100_transfer.pipeline_registry import ENSEMBLE, MODELS
@@ -37,6 +39,11 @@ NEXT_STEPS: tuple[tuple[str, str | None, bool], ...] = (
     ("classifier", "transfer", False),
     ("train_set", "simple_cnn", False),
 )
+# The groups of parameters that these pipelines share with what comes before them.
+GROUPS_TAKEN = {
+    **dict.fromkeys(("robustness", "submission"), ("compute",)),
+    **dict.fromkeys(("simple_cnn", "transfer"), ("split", "compute")),
+}
 # What a reader will want to open, by the end of its name, and what it is called.
 TO_OPEN = {
     "report": "Report",
@@ -142,14 +149,22 @@ def next_command(
             options.append(f"--namespaces={','.join(models)}")
         if environment:
             options.append(f"--env={environment}")
-        given = run_params.get("runtime_params") or {}
-        kept = [
-            f"{name}={hide_passwords(given[name])}" for name in CATALOG_PARAMETERS if name in given
-        ]
+        kept = _kept(run_params.get("runtime_params") or {}, GROUPS_TAKEN.get(pipeline, ()))
         if kept:
             options.append(f"--params={','.join(kept)}")
         return " ".join([_command(), *map(shlex.quote, options)])
     return None
+
+
+def _kept(given: Mapping[str, Any], taken: Collection[str]) -> list[str]:
+    """Return what the next command should be given, too: data, its division, and where to compute.
+
+    Without `split` it would divide the images anew, and train on others than this run has stored.
+    """
+    named = [(name, given[name]) for name in CATALOG_PARAMETERS if name in given]
+    groups = {name: given[name] for name in taken if name in given}
+    values = [(name, json.dumps(value).strip('"')) for name, value in leaves(groups)]
+    return [f"{name}={hide_passwords(value)}" for name, value in [*named, *values]]
 
 
 def _has_challenge(catalog: Catalog) -> bool:

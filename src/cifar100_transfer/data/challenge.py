@@ -152,12 +152,17 @@ def open_file(path: Path, images_per_severity: int | None = None) -> NDArray[np.
     ):
         raise UserError(
             f"{path} holds {images.dtype} {list(images.shape)} instead of {wanted}: it is no file "
-            f"of this challenge"
+            f"of this challenge{_own_number(images, images_per_severity)}"
         )
     size, expected = path.stat().st_size, images.offset + images.nbytes
     if size != expected or not images.flags.c_contiguous:
         raise UserError(f"{path} has {size:,} bytes instead of {expected:,}: delete it")
     return images
+
+
+def _own_number(images: NDArray[Any], wanted: int | None) -> str:
+    own = wanted and images.shape[1:] == (SIDE, SIDE, 3)
+    return ", but --params=challenge_source=own takes any number of images" if own else ""
 
 
 def _names() -> str:

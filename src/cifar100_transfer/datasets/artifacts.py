@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NewType
 
+from packaging.version import Version
+
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.storage import atomic_path
 
@@ -32,6 +34,14 @@ TEXT_COLUMNS = (
 )
 
 
+def _all_digits(pandas: str) -> dict[str, Any]:
+    """Return the option by which a release of pandas reads numbers to the last digit.
+
+    From 3.1 on all are read so, and the option is warned of.
+    """
+    return {"float_precision": "round_trip"} if Version(pandas) < Version("3.1") else {}
+
+
 class TableDataset(ArtifactDataset["pd.DataFrame"]):
     """A pandas table as CSV; numbers keep all their digits, and names stay text.
 
@@ -49,7 +59,7 @@ class TableDataset(ArtifactDataset["pd.DataFrame"]):
                 dtype=dict.fromkeys(TEXT_COLUMNS, str),
                 keep_default_na=False,
                 na_values=[""],
-                float_precision="round_trip",  # pandas before 3 rounds the last digit otherwise
+                **_all_digits(pd.__version__),
             )
         except ValueError as error:
             raise UserError(f"{path} is no CSV table ({error})") from error
