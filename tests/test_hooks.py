@@ -126,6 +126,15 @@ def test_a_wrong_value_is_refused_with_place_name_value_and_rule(
     assert "\n" not in str(raised.value)
 
 
+def test_several_devices_that_are_one_gpu_are_refused() -> None:
+    with pytest.raises(UserError) as raised:
+        check(changed("compute", {"device": "cuda:2", "devices": 2}))
+    said = "compute.devices=2: several devices are the first GPUs, not cuda:2: set device to cuda"
+    assert said in str(raised.value)
+    check(changed("compute", {"device": "cuda:2", "devices": 1}))
+    check(changed("compute", {"device": "cuda", "devices": 2}))
+
+
 @pytest.mark.parametrize(
     ("env", "given", "refused"),
     [

@@ -94,6 +94,19 @@ class ComputeConfig(Settings):
             raise PydanticCustomError("device", "Use auto, cpu, mps, cuda or cuda:N")
         return name
 
+    @field_validator("devices")
+    @classmethod
+    def _check_devices(cls, devices: int, info: ValidationInfo) -> int:
+        device = info.data.get("device", "")
+        if devices > 1 and ":" in device:
+            raise PydanticCustomError(
+                "devices",
+                "Several devices are the first GPUs, not {device}: set device to cuda, or devices "
+                "to 1",
+                {"device": device},
+            )
+        return devices
+
 
 class ModelConfig(Settings):
     """The network."""

@@ -42,8 +42,14 @@ def run_in_processes(
         arguments: few and small; they are pickled.
 
     Raises:
-        UserError: a process raised it, or there are fewer devices than processes.
+        UserError: a process raised it, the device is a single GPU (`cuda:N`), or there are fewer
+            devices than processes.
     """
+    if ":" in str(device):
+        raise UserError(
+            f"compute.device={device}: it is one device, and compute.devices={count} are the first "
+            f"ones: set it to {device.type}"
+        )
     if device.type == "mps" or (device.type == "cuda" and count > torch.cuda.device_count()):
         raise UserError(
             f"compute.devices={count}: there are fewer devices of the kind {device.type}: lower it"
