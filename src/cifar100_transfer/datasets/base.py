@@ -78,6 +78,13 @@ class ArtifactDataset(AbstractVersionedDataset[Artifact, Artifact], Generic[Arti
         self._saved = path
         self._stamp, self._digest = _stamp(path), file_digest(path, "sha256")
 
+    def resolve_load_version(self) -> str | None:
+        """Return the version that `load` reads; Kedro warns of a save that leads to another one."""
+        if self._saved and self.is_versioned:
+            return self._saved.parent.name
+        version: str | None = super().resolve_load_version()
+        return version
+
     def load_path(self) -> Path:
         """Return the file that `load` reads.
 
