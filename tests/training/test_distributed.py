@@ -144,7 +144,7 @@ def test_more_devices_than_there_are_is_refused(
 
 def test_several_devices_are_not_one_gpu(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    said = r"compute\.device=cuda:2: .* compute\.devices=2 .* set it to cuda"
+    said = r"compute\.device=cuda:2: .*compute\.devices=2\) .* set it to cuda,"
     with pytest.raises(UserError, match=said):
         train_on_devices(2, build(sets[0]), *sets, CONFIG, Compute(torch.device("cuda:2")))
 

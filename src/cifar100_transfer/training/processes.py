@@ -47,8 +47,8 @@ def run_in_processes(
     """
     if ":" in str(device):
         raise UserError(
-            f"compute.device={device}: it is one device, and compute.devices={count} are the first "
-            f"ones: set it to {device.type}"
+            f"compute.device={device}: several devices (compute.devices={count}) are the first of "
+            f"their kind: set it to {device.type}, or devices to 1"
         )
     if device.type == "mps" or (device.type == "cuda" and count > torch.cuda.device_count()):
         raise UserError(
