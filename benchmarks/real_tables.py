@@ -87,14 +87,13 @@ ROWS = (
         "SqueezeNet 1.1, ImageNet weights, by Muon at 128 pixels",
         "squeezenet",
         "transfer",
-        short="SqueezeNet 1.1, ImageNet weights, two epochs",
+        short="SqueezeNet 1.1 in two epochs",
     ),
-    Row("The same, random weights", "squeezenet_scratch", "transfer"),
     Row(
         "SqueezeNet 1.1, ImageNet weights, the longer recipe",
         "squeezenet_full",
         "transfer",
-        short="SqueezeNet 1.1, ImageNet weights, eight epochs",
+        short="SqueezeNet 1.1, ImageNet weights",
     ),
     Row(
         "SqueezeNet 1.1, ImageNet weights, robust recipe (track `open`)",

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -185,20 +184,6 @@ def test_the_newest_version_is_loaded_and_older_ones_stay(tmp_path: Path) -> Non
     newest.save("today")
     assert newest.load() == "today"
     assert len(newest.list_versions()) == 3
-
-
-def test_a_run_loads_what_it_stored_without_a_warning_of_another_ones_newer_version(
-    tmp_path: Path,
-) -> None:
-    file = str(tmp_path / "numbers.json")
-    newer, older = (
-        JSONDataset(filepath=file, version=Version(None, f"2024-01-0{day}")) for day in (2, 1)
-    )
-    newer.save({"day": 2})
-    with warnings.catch_warnings(action="error"):
-        older.save({"day": 1})
-    assert (older.load(), older.resolve_load_version()) == ({"day": 1}, "2024-01-01")
-    assert JSONDataset(filepath=file, version=Version(None, None)).load() == {"day": 2}
 
 
 def test_a_version_is_never_overwritten(tmp_path: Path) -> None:
