@@ -80,8 +80,8 @@ def _check_machine(pipeline: Pipeline, catalog: Catalog) -> None:
             choose_device(value.device)
         elif isinstance(value, ModelConfig):
             _check_model(name.removeprefix("params:"), value)
-        elif isinstance(value, TrainingConfig):
-            _check_devices(name.removeprefix("params:"), value, catalog)
+        elif isinstance(value, TrainingConfig) and value.batch_size == "auto":
+            _check_one_device(name, catalog)
         elif isinstance(value, SearchConfig | AblationConfig | ScreeningConfig):
             _check_tuning(name, value, catalog)
 
@@ -100,13 +100,14 @@ def _check_model(block: str, model: ModelConfig) -> None:
             raise UserError(f"{block}.zero_init_residual=true: {error}") from None
 
 
-def _check_devices(block: str, training: TrainingConfig, catalog: Catalog) -> None:
-    devices = catalog.load("params:compute").devices
-    if training.batch_size == "auto" and devices > 1:
-        raise UserError(
-            f"{block}.batch_size=auto measures one device, and compute.devices={devices}: give a "
-            f"number, of images for all devices together"
-        )
+def _check_one_device(name: str, catalog: Catalog) -> None:
+    from cifar100_transfer.training.batch_size import check_one_device
+
+    try:
+        check_one_device(catalog.load("params:compute").devices)
+    except UserError as error:
+        model = name.removeprefix("params:").removesuffix("training")
+        raise UserError(f"{model}{error}") from None
 
 
 def _check_tuning(

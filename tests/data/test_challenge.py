@@ -232,7 +232,7 @@ def test_a_file_of_another_kind_is_named_before_others_are_fetched(
     challenge_path(official, 0).write_bytes(b"no array")
     challenge_path(official, 9).unlink()
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("fetched"))
-    with pytest.raises(UserError, match=r"distortion00\.npy"):
+    with pytest.raises(UserError, match=r"distortion00\.npy.*challenge_source=own"):
         open_official_challenge(official)
 
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from cifar100_transfer.data import Predictions
 from cifar100_transfer.datasets import FigureDataset, JSONDataset, TableDataset, TextDataset
-from cifar100_transfer.datasets.artifacts import TEXT_COLUMNS
+from cifar100_transfer.datasets.artifacts import TEXT_COLUMNS, _all_digits
 from cifar100_transfer.evaluation.metrics import most_confused_pairs, per_class_table
 from cifar100_transfer.evaluation.pictures import TOP
 
@@ -58,6 +58,12 @@ def test_class_names_are_kept_whatever_they_are(tmp_path: Path, names: list[str]
     loaded = dataset.load()
     assert loaded["class"].tolist() == names
     assert loaded["images"].tolist() == [1] * len(names)
+
+
+def test_only_releases_of_pandas_that_need_the_option_are_given_it() -> None:
+    wanted = {"float_precision": "round_trip"}
+    releases = ("2.3.0", "3.0.6", "3.1.0", "3.10.0")
+    assert [_all_digits(release) for release in releases] == [wanted, wanted, {}, {}]
 
 
 def test_a_table_of_classes_comes_back_as_it_was_made(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from cifar100_transfer.models import (
     build_network,
     check_architecture,
     check_backbone,
+    check_zero_init,
     load_backbone,
 )
 from cifar100_transfer.models.backbones import _set_dropout, head_name
@@ -52,6 +53,17 @@ def test_every_head_makes_the_logits(architecture: str) -> None:
     head = network.get_submodule(head_name(network))
     outputs = head.out_features if isinstance(head, nn.Linear) else head.out_channels
     assert outputs == 7
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnext50_32x4d", "wide_resnet50_2"])
+def test_blocks_of_resnets_can_start_as_the_identity(architecture: str) -> None:
+    check_zero_init(architecture)
+
+
+@pytest.mark.parametrize("architecture", ["simple_cnn", "wrn_16_4", "regnet_y_400mf", "vgg11"])
+def test_other_networks_have_no_such_blocks(architecture: str) -> None:
+    with pytest.raises(UserError, match=f"^{architecture} is no ResNet"):
+        check_zero_init(architecture)
 
 
 @pytest.mark.parametrize("architecture", SMALL)

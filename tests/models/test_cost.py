@@ -37,4 +37,6 @@ def test_operations_are_two_for_every_weight_and_place(
     with torch.no_grad():
         classifier(torch.zeros(1, 3, 24, 24))
 
+    state = torch.get_rng_state()
     assert count_flops(spec) == expected > 0
+    assert torch.get_rng_state().equal(state), "a training's random numbers are its own"

@@ -48,6 +48,7 @@ def test_metrics_are_those_at_the_fitted_temperature_and_of_the_validation_image
     digest = classifier_digest(classifier)
     summary = {"validation_images": 20, "validation_accuracy": 0.35, "classifier": digest, **shares}
     metrics = compute_metrics(predictions, {"temperature": 4.0}, summary, classifier, images)
+    assert (metrics["classifier"], metrics["test_set"]) == (digest, images.digest())
     scaled = with_temperature(predictions, 4.0)
     assert metrics["test_ece_calibrated"] == expected_calibration_error(scaled)
     assert metrics["test_ece"] == expected_calibration_error(predictions)

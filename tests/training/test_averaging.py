@@ -80,6 +80,7 @@ def test_statistics_are_those_of_the_mean_weights(
 ) -> None:
     images = sets[0].images.float() / 255
     average = Average(classifier, AveragingConfig(name="swa"))
+    average.classifier.eval()
     average.reestimate_batch_norm([images.expand(views, *images.shape)], nullcontext)
     features = classifier.network.stem(classifier.preprocess(images))
     norm = average.classifier.network.norm
@@ -87,6 +88,7 @@ def test_statistics_are_those_of_the_mean_weights(
     if views == 1:
         assert torch.allclose(norm.running_var, features.var((0, 2, 3)), rtol=1e-4)
     assert norm.momentum == 0.1
+    assert not average.classifier.training
 
 
 def test_statistics_of_equal_parts_are_those_of_torch(sets: Sets, classifier: Classifier) -> None:

@@ -612,7 +612,8 @@ def test_all_that_trials_are_trained_and_judged_by_is_part_of_the_study(data: Tr
         *({"train_set": change(data.train_set)} for change in (mirrored, relabelled)),
         *({"validation_set": change(data.validation_set)} for change in (mirrored, relabelled)),
         *({"pretrained_weights": {"a": torch.full((1,), value)}} for value in (1.0, 2.0)),
-        {"normalization": {"mean": [0.4] * 3, "std": [0.123] * 3}},
+        {"normalization": {**data.normalization, "mean": [0.123] * 3}},
+        {"normalization": {**data.normalization, "std": [0.123] * 3}},
     ]
     identities = {replace(data, **change).identity() for change in [{}, *changes]}
     assert len(identities) == 1 + len(changes)

@@ -62,6 +62,7 @@ DISTORTIONS = tuple(f"distortion{index:02}" for index in range(len(FILE_SHA256))
 
 _WRITE_CHUNK = 1024  # images corrupted between two writes: 3 MB
 _DIGESTS = ".sha256.json"
+_OWN_MEANT = "if files of your own are meant, say so with --params=challenge_source=own"
 _SOURCE = ".source.json"
 
 
@@ -152,17 +153,12 @@ def open_file(path: Path, images_per_severity: int | None = None) -> NDArray[np.
     ):
         raise UserError(
             f"{path} holds {images.dtype} {list(images.shape)} instead of {wanted}: it is no file "
-            f"of this challenge{_own_number(images, images_per_severity)}"
+            f"of this challenge"
         )
     size, expected = path.stat().st_size, images.offset + images.nbytes
     if size != expected or not images.flags.c_contiguous:
         raise UserError(f"{path} has {size:,} bytes instead of {expected:,}: delete it")
     return images
-
-
-def _own_number(images: NDArray[Any], wanted: int | None) -> str:
-    own = wanted and images.shape[1:] == (SIDE, SIDE, 3)
-    return ", but --params=challenge_source=own takes any number of images" if own else ""
 
 
 def _names() -> str:
@@ -182,7 +178,10 @@ def open_official_challenge(folder: Path) -> ChallengeFiles:
     paths = [challenge_path(folder, distortion) for distortion in range(len(DISTORTIONS))]
     for path in paths:
         if path.exists():  # what is wrong here is said before hundreds of megabytes are fetched
-            open_file(path, IMAGES_PER_SEVERITY)
+            try:
+                open_file(path, IMAGES_PER_SEVERITY)
+            except UserError as error:
+                raise UserError(f"{error}, or, {_OWN_MEANT}") from error
     for path, sha256 in zip(paths, FILE_SHA256, strict=True):
         fetch(f"{URL}/{path.name}", path, f"sha256:{sha256}", advice)
     files = _open_all(folder, IMAGES_PER_SEVERITY)
@@ -190,8 +189,7 @@ def open_official_challenge(folder: Path) -> ChallengeFiles:
         if found != wanted:
             raise UserError(
                 f"{challenge_path(folder, distortion)} has sha256 {found} instead of {wanted}: it "
-                f"is altered or not the challenge's. Delete it to fetch it anew, or, if files of "
-                f"your own are meant, say so with --params=challenge_source=own"
+                f"is altered or not the challenge's. Delete it to fetch it anew, or, {_OWN_MEANT}"
             )
     return files
 

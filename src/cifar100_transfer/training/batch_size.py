@@ -46,6 +46,15 @@ as many images: a GPU would be through with few before what an epoch costs besid
 _RATE = 1e-9
 
 
+def check_one_device(devices: int) -> None:
+    """Raise a `UserError` if there are several, on which no size can be measured."""
+    if devices > 1:
+        raise UserError(
+            f"training.batch_size=auto measures one device, and compute.devices={devices}: give a "
+            f"number, of images for all devices together"
+        )
+
+
 def choose_batch_size(
     classifier: Classifier,
     train_set: ImageSet,
@@ -81,11 +90,7 @@ def choose_batch_size(
     """
     if config.batch_size != "auto":
         return config
-    if devices > 1:
-        raise UserError(
-            f"training.batch_size=auto measures one device, and compute.devices={devices}: give a "
-            f"number, of images for all devices together"
-        )
+    check_one_device(devices)
     keep_freed_memory()  # as the training will, or large batches would pay for it here alone
     sets = train_set, validation_set
     candidates = _candidates(classifier, *sets, config)

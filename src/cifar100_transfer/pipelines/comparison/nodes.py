@@ -136,7 +136,9 @@ def _difference_in_conditions(one: dict[str, Any], other: dict[str, Any]) -> str
 
 
 def _validated_on(summary: dict[str, Any]) -> tuple[Any, Any]:
-    return summary.get("validation_images"), summary.get("recipe", {}).get("validation_images")
+    from cifar100_transfer.evaluation.prediction import VALIDATION_IMAGES
+
+    return summary.get("validation_images"), summary.get("recipe", {}).get(VALIDATION_IMAGES)
 
 
 def compare_pairs(results: list[dict[str, Any]], comparison: DataFrame) -> DataFrame:
