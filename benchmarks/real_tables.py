@@ -96,9 +96,15 @@ ROWS = (
         short="SqueezeNet 1.1, ImageNet weights",
     ),
     Row(
-        "SqueezeNet 1.1, ImageNet weights, robust recipe (track `open`)",
+        "SqueezeNet 1.1, ImageNet weights, AugMix and noise at 64 pixels (track `open`)",
+        "squeezenet_64_robust",
+        "transfer",
+    ),
+    Row(
+        "SqueezeNet 1.1, ImageNet weights, trained with corruptions (track `open`)",
         "squeezenet_robust",
         "transfer",
+        short="SqueezeNet 1.1 with corruptions (track `open`)",
     ),
     Row("`express`, from scratch", "express_12", "express"),
     Row("`express`, its longer recipe", "express", "express", short="`express`"),
@@ -251,7 +257,8 @@ def _champion_rows(record: dict[str, Any]) -> list[list[str]]:
     each = "" if seeds == 1 else " per seed"
     cost = f"{mean:.0f} s{each} for {record['recipe']['training']['epochs']} epochs"
     architecture = record["recipe"]["model"]["architecture"]
-    title = f"`champion` (`{architecture}`, {seeds} seed{'s' if seeds > 1 else ''})"
+    track = f"track `{record['track']}`"
+    title = f"`champion` (`{architecture}`, {track}, {seeds} seed{'s' if seeds > 1 else ''})"
     judged = [(title, record["members"], cost)]
     if record["ensemble"]:
         spent = f"{seeds} of them, {sum(seconds) / 60:.1f} min"

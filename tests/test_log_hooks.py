@@ -207,3 +207,9 @@ def test_only_long_nodes_get_a_line(
         hooks.before_node_run(node)
         hooks.after_node_run(node)
     assert [record.getMessage() for record in caplog.records] == ["slow_node: 2.5 s"] * lines
+
+
+@pytest.mark.parametrize("env", ["sample", None])
+def test_nothing_goes_on_from_a_training_that_was_not_judged(env: str | None) -> None:
+    outputs = REGISTERED["simple_cnn"].to_outputs("simple_cnn.classifier").all_outputs()
+    assert log_hooks.next_command(outputs, given(env=env)) is None

@@ -64,7 +64,7 @@ def test_where_it_is_not_installed_the_extra_is_named_before_anything_is_made(
     package: str,
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=rf"pip install -e '\.\[{package}\]'"):
+    with pytest.raises(UserError, match=rf"pip install 'cifar100-transfer\[{package}\]'"):
         run("transfer", parameters={package: "somewhere"})  # it would make `pretraining` first
     assert not (project / "data").exists()
 

@@ -27,16 +27,17 @@ logger = logging.getLogger(__name__)
 # Nodes that take less pass without a line.
 SECONDS_WORTH_A_LINE = 1.0
 
-# What comes after what a run has made, the last step first: the end of an output's name, the
+# What comes after what a run has made, the last step first: an output's name or its end, the
 # pipeline to go on with, and whether that one runs for single models. After a study there is none:
-# what it recommends stands in files of its own.
+# what it recommends stands in files of its own. Nor after a training that was not judged.
 NEXT_STEPS: tuple[tuple[str, str | None, bool], ...] = (
     *((f"{study}_summary", None, False) for study in ("search", "ablation", "screening")),
     ("submission", "challenge_score", True),
     ("robustness", "submission", True),
     ("comparison", "robustness", True),
     ("metrics", "comparison", False),
-    ("classifier", "transfer", False),
+    ("pretraining.classifier", "transfer", False),
+    ("classifier", None, False),
     ("train_set", "simple_cnn", False),
 )
 # The groups of parameters that these pipelines share with what comes before them.
@@ -134,7 +135,7 @@ def next_command(
     """
     named = {*compared, *(name.partition(".")[0] for name in outputs)}
     models = sorted(named & {*MODELS, ENSEMBLE})
-    ends = {name.rpartition(".")[2] for name in outputs}
+    ends = {*outputs, *(name.rpartition(".")[2] for name in outputs)}
     environment = run_params.get("env")
     for made, pipeline, for_models in NEXT_STEPS:
         if made not in ends or (for_models and not models):

@@ -26,7 +26,7 @@ RAW_DATA_PARAMETERS = ("raw_data", *_NUMBERS)
 # Of these, what hooks take and not the catalog; and what are paths, there and in globals.yml.
 HOOK_PARAMETERS = ("mlflow", "tensorboard")
 PATH_PARAMETERS = ("raw_data", "weights", "challenge_data", "images")
-GLOBAL_PATHS = ("data_root", "raw_data")
+GLOBAL_PATHS = ("data_root", "raw_data", "weights")
 # Pipelines whose parameters a model may do without, and these parameters.
 OPTIONAL = ("tuning", "ablation")
 _OF_STUDIES = ("search", "ablation")

@@ -69,7 +69,7 @@ class _TrackingHooks:
         """Refuse a run that asks for what is not installed, before it makes anything."""
         value = context.params.get(self.package)
         if value and importlib.util.find_spec(self.package) is None:
-            advice = f"pip install -e '.[{self.package}]' adds it"
+            advice = f"pip install 'cifar100-transfer[{self.package}]' adds it"
             fail(UserError(f"{self.package}={value}: it is not installed: {advice}"))
 
     @hook_impl

@@ -59,7 +59,8 @@ def _check_taken(pipeline: Pipeline, catalog: Catalog) -> None:
             if catalog.load(name).pretrained:
                 raise UserError(
                     f"{name.removeprefix('params:')}.pretrained=true, but {node.namespace} takes "
-                    f"no weights: set it to false, or run transfer by this recipe"
+                    f"no weights: set it to false, run transfer by this recipe, or register a "
+                    f"model of your own with True in pipeline_registry.py"
                 )
 
 

@@ -288,6 +288,23 @@ def test_a_saved_data_set_is_read(tmp_path: Path) -> None:
     assert len(test) == 4
 
 
+@pytest.mark.parametrize("tested", [{}, {"test": 4}])
+def test_splits_of_a_saved_data_set_that_are_not_read_are_warned_of(
+    tmp_path: Path, tested: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = stored(tmp_path, {"train": 8, "validation": 4, "extra": 4, **tested})
+    train, test = read_saved_dataset(folder, 10, 0.25, 0)
+    assert len(train) + len(test) == 8 + sum(tested.values())
+    assert f"{tmp_path}: not read: split 'extra', 'validation'" in caplog.text
+
+
+def test_a_saved_data_set_that_is_read_whole_is_not_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_saved_dataset(stored(tmp_path, {"train": 8, "test": 6}), 10, 0.25, 0)
+    assert "not read" not in caplog.text
+
+
 @pytest.mark.parametrize("split", ["", "train"])
 def test_a_saved_data_set_without_a_test_split_is_divided(tmp_path: Path, split: str) -> None:
     folder = stored(tmp_path, {split: 16})

@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from kedro.config import OmegaConfigLoader
 
 from cifar100_transfer.config import (
     AblationConfig,
@@ -23,7 +22,6 @@ from cifar100_transfer.config import (
 )
 from cifar100_transfer.data import ImageSet, channel_statistics
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.parameter_checks import Origin, check_names, check_values
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
 from cifar100_transfer.pipelines.tuning.nodes import (
     _data,
@@ -32,8 +30,7 @@ from cifar100_transfer.pipelines.tuning.nodes import (
     search_recipe,
 )
 from cifar100_transfer.training import Compute
-from cifar100_transfer.tuning.space import Recipe, check_ablation, check_screening, check_search
-from tests.pipelines.conftest import ROOT, Run, newest
+from tests.pipelines.conftest import Run, newest
 
 KINDS = ("tuning", "ablation", "screening")
 SEARCH = {
@@ -175,31 +172,6 @@ def test_every_model_can_be_tuned_under_its_name() -> None:
         for kind, node in (("tuning", "search_recipe"), ("ablation", "ablate_recipe")):
             one = registered[kind].filter(node_namespaces=[model])
             assert f"{model}.{node}" in {n.name for n in one.nodes}
-
-
-@pytest.mark.parametrize(
-    "env", sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
-)
-def test_every_environment_is_valid_and_every_space_fits_its_recipe(env: str) -> None:
-    loader = OmegaConfigLoader(
-        str(ROOT / "conf"),
-        base_env="base",
-        default_run_env=env,
-        merge_strategy={"parameters": "soft"},
-    )
-    values = loader["parameters"]
-    check_names(values, register_pipelines(), Origin({}, {}))
-    registered = register_pipelines()
-    check_values(values, registered, Origin({}, {}), registered["tuning"].nodes)
-    check_screening(ScreeningConfig.model_validate(values["screening"]))
-    for model in MODELS:
-        block = values[model]
-        recipe = Recipe(
-            ModelConfig.model_validate(block["model"]),
-            TrainingConfig.model_validate(block["training"]),
-        )
-        check_search(SearchConfig.model_validate(block["search"]), recipe)
-        check_ablation(AblationConfig.model_validate(block["ablation"]), recipe)
 
 
 def test_a_study_refuses_sets_that_were_not_made_together(image_set: ImageSet) -> None:

@@ -291,6 +291,12 @@ def read_saved_dataset(
         return _divide(_decode(stored, folder, image_size, label), test_share, seed)
     if "train" not in stored:
         raise UserError(f"{folder} has no split 'train', but {', '.join(stored)}")
+    if others := sorted(set(stored) - {"train", "test"}):
+        logger.warning(
+            "%s: not read: split %s. Validation images are taken from 'train' "
+            "(split.validation_share)",
+            *(folder, ", ".join(f"'{name}'" for name in others)),
+        )
     train = _decode(stored["train"], folder, image_size, label)
     if "test" not in stored:
         return _divide(train, test_share, seed)

@@ -48,7 +48,7 @@ def published_weights(name: str) -> dict[str, torch.Tensor]:
         raise UserError(
             f"pretrained weights {name} can't be fetched from {weights.url} ({error}). Put the "
             f"file into torch's cache (TORCH_HOME/hub/checkpoints), name a file of your own with "
-            f"--params=weights=FILE, or start from random weights (transfer.model.pretrained=false)"
+            f"--params=weights=FILE, or start from random weights (MODEL.model.pretrained=false)"
         ) from error
     found = file_digest(path, "sha256")
     if not found.startswith(sha256):

@@ -226,7 +226,8 @@ def _fitting(
         ]
         raise UserError(
             f"{source} does not fit this architecture: keys {'; '.join(problems)}. "
-            f"Set model.architecture to the one the weights are from."
+            f"Set model.architecture to the one the weights are from, or name others with "
+            f"--params=weights=NAME_OR_FILE."
         )
     return given
 
