@@ -244,9 +244,9 @@ class AugmentationConfig(Settings):
         0.0, ge=0, le=1, description="Share of images that are taken from corrupted copies."
     )
     corruptions: tuple[Corruption, ...] = Field(
-        ("gaussian_blur", "jpeg_compression", "contrast", "pixelate"),
+        get_args(Corruption),
         min_length=1,
-        description="Those of the nineteen corruptions that copies are made with.",
+        description="What copies are made with: some of the nineteen corruptions, or all.",
     )
     corruption_copies: int = Field(
         4,
