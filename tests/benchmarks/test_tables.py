@@ -59,16 +59,19 @@ def test_the_newest_champion_comes_last(tmp_path: Path, monkeypatch: pytest.Monk
     assert tables._champions() == [stored["c"], stored["a"]]
 
 
-def test_a_champion_that_was_judged_unadapted_has_no_adapted_figure() -> None:
+def test_a_champion_has_its_track_and_unless_it_was_adapted_no_such_figure() -> None:
     tables = importlib.import_module("real_tables")
     figures = {method: {"clean": 0.5, "corrupted": 0.25} for method in ("plain", "tta")}
     record = {
+        "track": "held_out",
         "trainings": [{"wall_seconds": 9.0}],
         "recipe": {"model": {"architecture": "express"}, "training": {"epochs": 2}},
         "members": [figures],
         "ensemble": None,
     }
-    cells = [row[1:4] for row in tables._champion_rows(record)]
+    rows = tables._champion_rows(record)
+    assert all("`express`, track `held_out`, 1 seed" in row[0] for row in rows)
+    cells = [row[1:4] for row in rows]
     assert cells == [["50.00", "25.00", tables.DASH]] * 2
 
 
