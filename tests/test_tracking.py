@@ -15,6 +15,7 @@ from kedro.pipeline.node import Node
 from kedro.runner import ThreadRunner
 from pandas import read_csv
 
+from cifar100_transfer import tracking
 from cifar100_transfer.config import OptimizerConfig, SplitConfig
 from cifar100_transfer.data.files import load_image_set
 from cifar100_transfer.errors import UserError
@@ -168,6 +169,16 @@ def test_a_store_that_cannot_be_used_is_named_and_one_that_is_lost_is_done_witho
     options = {"parameters": {"mlflow": f"sqlite:///{project / 'mlflow.db'}"}}
     run("simple_cnn", to_outputs=["simple_cnn.classifier"], **options)
     assert "MLflow could not log this: database is locked" in caplog.text
+
+
+def test_a_store_that_refuses_in_whatever_way_stops_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with tracking._spared():
+        raise ModuleNotFoundError("No module named 'boto3'\nand more")
+    assert caplog.messages == ["MLflow could not log this: No module named 'boto3'"]
+    with pytest.raises(KeyboardInterrupt), tracking._spared():
+        raise KeyboardInterrupt
 
 
 @needs_mlflow

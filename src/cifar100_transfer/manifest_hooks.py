@@ -16,6 +16,7 @@ from cifar100_transfer import manifest
 from cifar100_transfer.config import ComputeConfig
 from cifar100_transfer.configuration import Catalog
 from cifar100_transfer.datasets import ArtifactDataset
+from cifar100_transfer.errors import UserError
 from cifar100_transfer.hooks import ErrorHooks, PreflightHooks, inputs_of
 from cifar100_transfer.passwords import hide_passwords
 
@@ -174,12 +175,25 @@ def _checksums(parts: Sequence[Pipeline], catalog: Catalog) -> dict[str, dict[st
     """
     names = inputs_of(parts)
     names |= {name for part in parts for name in part.all_outputs() if _is_image_set(catalog, name)}
-    found: dict[str, dict[str, str]] = {
-        name: getattr(catalog.get(name), "checksums", dict)()
+    found = {
+        name: _checksums_of(name, catalog.get(name))
         for name in sorted(names)
         if not _is_absent(catalog.get(name))
     }
     return {name: sums for name, sums in found.items() if sums}
+
+
+def _checksums_of(name: str, dataset: Any) -> dict[str, str]:
+    """Return the checksums of a dataset; none, and a warning, if its files are others by now.
+
+    The run has done its work: what became of its inputs since must not make it a failed one.
+    """
+    try:
+        sums: dict[str, str] = getattr(dataset, "checksums", dict)()
+    except (UserError, OSError) as error:
+        logger.warning("The manifest of this run has no checksum of '%s': %s", name, error)
+        return {}
+    return sums
 
 
 def _is_absent(dataset: Any) -> bool:
@@ -193,7 +207,10 @@ def _is_of_run(dataset: Any, run: str, since: float) -> bool:
         return False
     if dataset.is_versioned:
         return dataset.has_version(run)
-    return dataset.load_path().stat().st_mtime >= since
+    try:
+        return dataset.load_path().stat().st_mtime >= since
+    except (UserError, OSError):  # replaced by another run, or gone, since
+        return False
 
 
 def _is_image_set(catalog: Catalog, name: str) -> bool:

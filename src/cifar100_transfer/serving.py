@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from cifar100_transfer.models import load_classifier
+from cifar100_transfer.models import load_classifier, predict_logits
 
 
 class ServedClassifier(PythonModel):
@@ -23,8 +23,7 @@ class ServedClassifier(PythonModel):
     ) -> list[dict[str, Any]]:
         """Classify images, uint8 [N, 3, H, W]: for each its `class` and `probability`."""
         images = torch.from_numpy(np.asarray(model_input, np.uint8))
-        with torch.inference_mode():
-            best = self.classifier(images).softmax(1).max(1)
+        best = predict_logits(self.classifier, images).softmax(1).max(1)
         names = self.classifier.spec.class_names
         return [
             {"class": names[index], "probability": probability}

@@ -65,6 +65,30 @@ def assert_nearly_equal(actual: torch.Tensor, expected: np.ndarray, share: float
 # The interface
 
 
+REQUESTS = st.lists(
+    st.tuples(
+        st.sampled_from(["normal", "uniform", "bytes", "integers"]),
+        st.lists(st.integers(1, 5), max_size=2),
+        st.integers(1, 1 << 40),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(st.integers(0, BLOCK - 1), st.integers(1, BLOCK), REQUESTS)
+def test_an_image_draws_the_same_numbers_alone_and_in_its_block(
+    start: int, count: int, requests: list[tuple[str, list[int], int]]
+) -> None:
+    rows = slice(start, min(start + count, BLOCK))
+    some, whole = (Draws((7, 3), part, torch.device("cpu")) for part in (rows, slice(0, BLOCK)))
+    for kind, shape, bound in requests:
+        arguments = [bound, *shape] if kind == "integers" else shape
+        few, all_of_block = (getattr(one, kind)(*arguments) for one in (some, whole))
+        assert few.dtype == all_of_block.dtype
+        assert few.equal(all_of_block[rows])
+
+
 def test_order_is_that_of_the_challenge() -> None:
     assert len(CORRUPTIONS) == 19
     assert CORRUPTIONS[0] == "gaussian_noise"

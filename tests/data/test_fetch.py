@@ -41,6 +41,9 @@ class Server:
     # Bytes after which the first answer stalls.
     stalls_after: int | None = None
     endless: bool = False
+    # What the first requests are answered, instead of what they ask for.
+    busy: list[int] = field(default_factory=list)
+    retry_after: str = ""
     # Where the first requests are sent on to.
     redirects: list[str] = field(default_factory=list)
     requests: list[str | None] = field(default_factory=list)
@@ -59,6 +62,12 @@ class Handler(BaseHTTPRequestHandler):
         if state.redirects:
             self.send_response(302)
             self.send_header("Location", state.redirects.pop(0))
+            self.end_headers()
+            return
+        if state.busy:
+            self.send_response(state.busy.pop(0))
+            if state.retry_after:
+                self.send_header("Retry-After", state.retry_after)
             self.end_headers()
             return
         if state.status != 200:
@@ -237,6 +246,31 @@ def test_a_refusal_is_not_tried_again(server: Server, destination: Path, status:
         fetch(server.url, destination, DIGEST, ADVICE)
     assert server.requests == [None]
     assert not destination.exists()
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "waited"),
+    [("", [1, 2, 4]), ("3", [3, 3, 4]), ("99999", [60, 60, 60]), ("Thu, 26 Nov 2026", [1, 2, 4])],
+)
+def test_a_busy_server_is_asked_again(
+    server: Server,
+    destination: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    retry_after: str,
+    waited: list[int],
+) -> None:
+    seconds: list[int] = []
+    monkeypatch.setattr(fetch_module.time, "sleep", seconds.append)
+    server.busy, server.retry_after = [429, 502, 503], retry_after
+    assert fetch(server.url, destination, DIGEST, ADVICE).read_bytes() == CONTENT
+    assert seconds == waited
+
+
+def test_a_server_that_stays_busy_is_given_up(server: Server, destination: Path) -> None:
+    server.status = 503
+    with pytest.raises(UserError, match=r"answered 503 .*Ask a neighbour"):
+        fetch(server.url, destination, DIGEST, ADVICE)
+    assert len(server.requests) == fetch_module.ATTEMPTS
 
 
 @pytest.mark.parametrize("status", [404, 503])

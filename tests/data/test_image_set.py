@@ -168,3 +168,9 @@ def test_a_subset_keeps_the_order_and_another_seed_chooses_others(image_set: Ima
     assert first == sorted(first)
     assert first != places(stratified_subset(image_set, 12, 1))
     assert stratified_subset(image_set, None, 0) is image_set
+
+
+@pytest.mark.parametrize("name", ["a\rb", "a\nb"])
+def test_a_class_name_of_two_lines_is_refused(image_set: ImageSet, name: str) -> None:
+    with pytest.raises(UserError, match="holds the end of a line: give it another name"):
+        replace(image_set, class_names=(name, *image_set.class_names[1:]))

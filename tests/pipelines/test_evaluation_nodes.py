@@ -37,12 +37,20 @@ def test_a_summary_of_another_training_is_refused() -> None:
         compute_metrics(predict(judged, images), {"temperature": 1.0}, summary, judged, images)
 
 
+def test_predictions_of_other_images_are_refused() -> None:
+    images, others = (random_image_set(classes=2, per_class=count, size=8) for count in (2, 3))
+    classifier = build(images, seed=0)
+    summary = {"classifier": classifier_digest(classifier)}
+    predictions = predict(classifier, others)
+    with pytest.raises(UserError, match="predictions are of other test images than those of now"):
+        compute_metrics(predictions, {"temperature": 1.0}, summary, classifier, images)
+
+
 def test_metrics_are_those_at_the_fitted_temperature_and_of_the_validation_images() -> None:
     generator = torch.Generator().manual_seed(0)
-    logits = 5 * torch.randn(50, 3, generator=generator)
-    labels = torch.randint(3, (50,), generator=generator)
-    predictions = Predictions(logits, labels, ("a", "b", "c"))
-    images = random_image_set(classes=2, per_class=2, size=8)
+    logits = 5 * torch.randn(51, 3, generator=generator)
+    images = random_image_set(classes=3, per_class=17, size=8)
+    predictions = Predictions(logits, images.labels, ("a", "b", "c"))
     classifier = build(images, seed=0)
     shares = dict.fromkeys(("train_accuracy", "train_loss", "validation_loss"), 0.5)
     digest = classifier_digest(classifier)

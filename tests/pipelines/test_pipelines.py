@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 from kedro.runner import ParallelRunner, ThreadRunner
 
+from cifar100_transfer.datasets import ImageSetDataset
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import load_classifier
 from cifar100_transfer.pipeline_registry import MODELS, REPORT_MODELS, register_pipelines
+from tests.conftest import random_image_set
 from tests.pipelines.conftest import Run, newest
 
 FIGURES = (
@@ -349,6 +351,29 @@ def test_what_other_processes_have_saved_stands_in_the_manifest(project: Path, r
     run("ingestion", only_missing_outputs=True, node_names=nodes)
     newest_file = max((project / "data/sample/08_reporting/runs").iterdir())
     assert json.loads(newest_file.read_text())["made"] == [], "nothing was made anew"
+
+
+def test_a_run_whose_images_others_replaced_meanwhile_is_finished_all_the_same(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from cifar100_transfer.evaluation import prediction
+
+    predict = prediction.predict
+    train_set = project / "data/sample/05_model_input/train_set.safetensors"
+
+    def replacing(*args: Any) -> Any:
+        ImageSetDataset(filepath=str(train_set)).save(random_image_set(2, 3, size=8))
+        return predict(*args)
+
+    monkeypatch.setattr(prediction, "predict", replacing)
+    run("simple_cnn", to_outputs=["simple_cnn.metrics"])
+    (file,) = (project / "data/sample/08_reporting/runs").iterdir()
+    manifest = json.loads(file.read_text())
+    assert manifest["status"] == "finished"
+    assert {"train_set", "simple_cnn.metrics"} <= set(manifest["made"])
+    assert "test_set" in manifest["data"]
+    assert "train_set" not in manifest["data"]
+    assert "no checksum of 'train_set'" in caplog.text
 
 
 def test_a_failed_run_goes_on_and_a_finished_one_leaves_no_resume_point(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.api import _terminate_process_handler
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.elastic.multiprocessing.errors.error_handler import ErrorHandler
 
@@ -179,6 +180,29 @@ def test_what_a_process_raises_ends_the_whole(
     monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launch)
     with pytest.raises(expected, match=said):
         train_on_devices(2, build(sets[0]), *sets, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_to_the_launcher_is_no_failure_of_the_training(
+    sets: Sets,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    expected: type[BaseException],
+) -> None:
+    def launch(*_: object) -> Callable[..., None]:
+        def run(*_: object) -> None:
+            signal.raise_signal(number)
+
+        signal.signal(number, _terminate_process_handler)
+        return run
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launch)
+    before = signal.getsignal(number)
+    with pytest.raises(expected):
+        train_on_devices(2, build(sets[0]), *sets, CONFIG)
+    assert signal.getsignal(number) is before
 
 
 def test_the_mean_of_the_processes_gradients_is_the_batchs(

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
 
 import filelock
@@ -21,6 +22,13 @@ logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 30
 ATTEMPTS = 4
+# What servers, and those in front of them, answer when they may be back in a moment.
+BUSY = (
+    http.HTTPStatus.TOO_MANY_REQUESTS,
+    http.HTTPStatus.BAD_GATEWAY,
+    http.HTTPStatus.SERVICE_UNAVAILABLE,
+    http.HTTPStatus.GATEWAY_TIMEOUT,
+)
 CHUNK_BYTES = 1 << 20
 PART = f".{platform.node()}.part"
 MAX_BYTES = 1 << 30  # six times the largest file there is to fetch
@@ -30,9 +38,9 @@ def fetch(url: str, destination: Path, digest: str, advice: str) -> Path:
     """Download a file once, with a progress bar, going on where an earlier attempt ended.
 
     Bytes gather in `<destination>.<machine>.part`; only when their digest is right do they get
-    their final name. A connection that stalls for 30 s or breaks is tried four times in all. Of
-    several runs on this machine that want the file at once one fetches it, and the others wait for
-    it; machines that share a folder fetch it each.
+    their final name. A connection that stalls for 30 s or breaks is tried four times in all, and so
+    is a server that says it is busy. Of several runs on this machine that want the file at once one
+    fetches it, and the others wait for it; machines that share a folder fetch it each.
 
     Args:
         url: http or https address.
@@ -86,7 +94,10 @@ def _fetch(url: str, destination: Path, digest: str, advice: str) -> None:
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and part.exists():
                 break  # everything was there already; the digest decides
             reason = " ".join(str(error.reason).split())  # of a circle it takes three lines
-            raise UserError(f"{url} answered {error.code} {reason}. {advice}") from error
+            if error.code not in BUSY or attempt + 1 == ATTEMPTS:
+                raise UserError(f"{url} answered {error.code} {reason}. {advice}") from error
+            logger.warning("%s answered %d %s: asking again", url, error.code, reason)
+            time.sleep(max(2**attempt, _asked_to_wait(error.headers)))
         except (OSError, http.client.HTTPException) as error:
             problem = error
             logger.warning("Download of %s broke off (%s)", url, error)
@@ -95,6 +106,12 @@ def _fetch(url: str, destination: Path, digest: str, advice: str) -> None:
     else:
         raise UserError(f"{url} can't be fetched ({problem}). {advice}") from problem
     _accept(part, destination, url, digest, advice)
+
+
+def _asked_to_wait(headers: Message) -> int:
+    """Return for how many seconds a busy server wants to be left alone, at most a minute."""
+    seconds = headers.get("Retry-After", "")
+    return min(int(seconds), 60) if seconds.isdecimal() else 0  # a date is not waited for
 
 
 class _TooLongError(Exception):

@@ -88,7 +88,13 @@ class ImageSet:
 def check_classes(
     class_names: tuple[str, ...], coarse_names: tuple[str, ...], coarse_of_class: tuple[int, ...]
 ) -> None:
-    """Raise a `UserError` if two classes have one name, or the hierarchy does not fit them."""
+    """Raise a `UserError` if two classes have one name, or the hierarchy does not fit them.
+
+    Nor may a name hold the end of a line: tables of classes would be read with other rows.
+    """
+    for name in (*class_names, *coarse_names):
+        if "\r" in name or "\n" in name:
+            raise UserError(f"class {name!r} holds the end of a line: give it another name")
     if len(set(class_names)) != len(class_names):
         twice = sorted({name for name in class_names if class_names.count(name) > 1})
         raise UserError(f"class names must differ, but {twice} occur more than once")

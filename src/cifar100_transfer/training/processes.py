@@ -93,11 +93,21 @@ def _own_signals() -> Iterator[None]:
 
 
 def _launch(start: Callable[[], object]) -> None:
-    """Start the processes and wait; of several errors, the first that one raised is told."""
+    """Start the processes and wait; of several errors, the first that one raised is told.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, which the launcher makes an error of its own.
+        SystemExit: another signal that asks this process to end.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     try:
         start()
+    except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise SystemExit(128 + error.sigval) from None
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         # Typed as a string, but a dictionary with type and message in one entry where the process

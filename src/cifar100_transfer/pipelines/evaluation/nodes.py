@@ -57,7 +57,8 @@ def compute_metrics(
     `classifier` is the digest of the classifier, `test_set` that of the images.
 
     Raises:
-        UserError: the training summary is another classifier's.
+        UserError: the training summary is another classifier's, or the predictions are of other
+            images.
     """
     from cifar100_transfer.evaluation.metrics import (
         classification_metrics,
@@ -74,6 +75,11 @@ def compute_metrics(
             "the training summary is not that of the classifier which is judged, so their figures "
             "must not stand side by side: name the same run for both with --load-versions="
             "MODEL.classifier:RUN,MODEL.training_summary:RUN"
+        )
+    if not predictions.labels.equal(test_set.labels):
+        raise UserError(
+            "the stored predictions are of other test images than those of now: predict anew, with "
+            "--from-nodes=MODEL.predict_test_set"
         )
     test = {f"test_{name}": v for name, v in classification_metrics(predictions).items()}
     scaled = with_temperature(predictions, calibration["temperature"])
