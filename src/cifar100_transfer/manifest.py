@@ -63,10 +63,17 @@ def describe_machine(device: str | None) -> dict[str, Any]:
         "device": device,
     }
     if device and device.startswith("cuda"):
-        import torch
-
-        machine["gpu"] = torch.cuda.get_device_name(device)
+        machine["gpu"] = hardware_name(device)
     return machine
+
+
+def hardware_name(device: str) -> str:
+    """Return what a device, as torch names it, is called by its maker."""
+    if not device.startswith("cuda"):
+        return _processor()
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def _processor() -> str:

@@ -1,5 +1,6 @@
 """Image sets refuse what does not fit, and their functions are exact."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest

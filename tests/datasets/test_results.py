@@ -25,8 +25,8 @@ def store_json(path: Path, version: str, values: dict[str, Any]) -> None:
     JSONDataset(filepath=str(path), version=Version(None, version)).save(values)
 
 
-def store(folder: Path, version: str, accuracy: float) -> None:
-    store_json(folder / "metrics.json", version, {"test_accuracy": accuracy})
+def store(folder: Path, version: str, accuracy: float, **metrics: str) -> None:
+    store_json(folder / "metrics.json", version, {"test_accuracy": accuracy, **metrics})
     summary = {"epochs": version, "classifier": f"of {version}"}
     store_json(folder / "training_summary.json", version, summary)
     history = TableDataset(filepath=str(folder / "history.csv"), version=Version(None, version))
@@ -100,7 +100,7 @@ def test_what_later_runs_add_belongs_to_the_classifier_they_judged(tmp_path: Pat
         store(tmp_path / REPORTING / "a", f"2024-01-{day}", 0.1)
     judged = {"02": ["01"], "05": ["05"], "06": ["01"], "07": ["03", "05"]}
     summaries = {
-        day: {"day": day, "classifiers": [f"of 2024-01-{run}" for run in runs]}
+        day: {"day": day, "classifiers": [f"of 2024-01-{run}" for run in runs], "methods": {}}
         for day, runs in judged.items()
     }
     for day, summary in summaries.items():
@@ -118,6 +118,37 @@ def test_what_later_runs_add_belongs_to_the_classifier_they_judged(tmp_path: Pat
     shown = [r["pictures"].get("robustness_heat_map") for r in results]
     assert [path and path.read_bytes() for path in shown] == [b"06", None, b"05"]
     assert results[0]["search"] == {"study": "s"}
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        ({}, {"plain": 1, "tta": 2}),
+        ({"seed": 1}, {"tta": 2}),
+        ({"test_images": 20}, {"tta": 2}),
+        ({"methods": {"plain": 1, "tta": 1}}, {"plain": 1, "tta": 2}),
+    ],
+)
+def test_methods_that_were_measured_one_by_one_stand_together(
+    tmp_path: Path, first: dict[str, Any], expected: dict[str, int]
+) -> None:
+    store(tmp_path / REPORTING / "a", "2024-01-01", 0.1)
+    path = tmp_path / REPORTING / "a" / "robustness_summary.json"
+    alike = {"classifiers": ["of 2024-01-01"], "seed": 0, "test_images": 10}
+    store_json(path, "2024-01-02", {**alike, "methods": {"plain": 1}, **first})
+    store_json(path, "2024-01-03", {**alike, "methods": {"tta": 2}})
+    (result,) = results_in(tmp_path)
+    assert result["robustness"] == {**alike, "methods": expected}
+
+
+def test_a_judgement_of_other_test_images_does_not_stand_beside_the_metrics(tmp_path: Path) -> None:
+    folder = tmp_path / REPORTING / "a"
+    store(folder, "2024-01-01", 0.1, test_set="now")
+    for day, test_set in (("02", "now"), ("03", "before")):
+        summary = {"classifiers": ["of 2024-01-01"], "test_set": test_set, "methods": {}}
+        store_json(folder / "robustness_summary.json", f"2024-01-{day}", summary)
+    (result,) = results_in(tmp_path)
+    assert result["robustness"]["test_set"] == "now"
 
 
 def test_manifest_predictions_and_pictures_stand_beside_a_run(tmp_path: Path) -> None:

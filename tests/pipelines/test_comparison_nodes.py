@@ -73,6 +73,8 @@ def test_what_is_left_out_of_the_pairs_is_logged(caplog: pytest.LogCaptureFixtur
     ("other", "said"),
     [
         ({"device": "cuda"}, "had other devices"),
+        ({"hardware": "another GPU"}, "had other devices"),
+        ({"devices": 2}, "had other devices"),
         ({"validation_images": 20}, "had other validation images"),
         ({"recipe": {"validation_images": "5e1f"}}, "had other validation images"),
     ],

@@ -136,8 +136,13 @@ def test_a_measured_batch_size_is_stored_as_a_number(project: Path, run: Run) ->
     classifier = load_classifier(sample / "06_models" / "simple_cnn" / "classifier.safetensors")
     size = classifier.spec.recipe["training"]["batch_size"]
     assert size in (32, 64, 128, 256)
-    summary = newest(sample / "08_reporting" / "simple_cnn", "training_summary.json")
-    assert json.loads(summary.read_text())["recipe"]["training"]["batch_size"] == size
+    summary = json.loads(
+        newest(sample / "08_reporting" / "simple_cnn", "training_summary.json").read_text()
+    )
+    assert summary["recipe"]["training"]["batch_size"] == size
+    assert (summary["devices"], summary["precision"]) == (1, "float32")
+    (manifest,) = (sample / "08_reporting" / "runs").iterdir()
+    assert summary["hardware"] == json.loads(manifest.read_text())["machine"]["processor"]
 
 
 def test_ingestion_splits_by_class_and_normalises_by_training_images_only(

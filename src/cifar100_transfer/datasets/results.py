@@ -18,6 +18,8 @@ _PREDICTIONS = "predictions.safetensors"
 _ROBUSTNESS = "robustness_summary.json"
 _SUMMARY = "training_summary.json"
 _ADDED_LATER = {"robustness_heat_map.png"}
+# What tells which images a judgement is of, and how they were corrupted.
+_JUDGED_ON = ("test_set", "seed", "test_images", "validation_images")
 _LAST = "9999"  # after every version, which start with the year
 
 
@@ -50,8 +52,9 @@ class ResultsDataset(InputDataset[list[ModelResults]]):
 
         A run is one that stored metrics. Beside them stand the training of the classifier that
         they judge, which may be an earlier run's, and otherwise the newest artifacts that were
-        there by then. `robustness`, which a later run adds, is the newest that judged the very
-        classifier, `search` the newest of all. `predictions` are loaded when called. An ensemble
+        there by then. `robustness`, which later runs add, is the newest that judged the very
+        classifier, with the methods that earlier ones measured on the same images; `search` is the
+        newest of all. `predictions` are loaded when called. An ensemble
         has no `history`.
         """
         reporting = self._path / "08_reporting"
@@ -78,9 +81,13 @@ class ResultsDataset(InputDataset[list[ModelResults]]):
             predictions = _newest(self._path / "07_model_output" / folder.name / _PREDICTIONS, run)
             names = {path.name for path in folder.glob("*.png")}
             pictures = {name: _newest(folder / name, run) for name in sorted(names)}
-            judged = judgements.get(summary.get("classifier"))
+            judged = [
+                one
+                for one in judgements.get(summary.get("classifier"), [])
+                if _may_be_of(metrics.get("test_set"), one[1])
+            ]
             for name in names & _ADDED_LATER:
-                pictures[name] = _of_run(folder / name, judged)
+                pictures[name] = _of_run(folder / name, judged[-1][0]) if judged else None
             found.append(
                 ModelResults(
                     model=folder.name,
@@ -88,7 +95,7 @@ class ResultsDataset(InputDataset[list[ModelResults]]):
                     metrics=metrics,
                     summary=summary,
                     history=TableDataset(filepath=str(history)).load() if history else None,
-                    robustness=_read(_of_run(folder / _ROBUSTNESS, judged)),
+                    robustness=_with_earlier_methods([one for _, one in judged]),
                     search=_read(_newest(folder / "search_summary.json", _LAST)),
                     manifest=manifests.get(run),
                     pictures={
@@ -130,14 +137,35 @@ def _training(
     return None
 
 
-def _judgements(folder: Path) -> dict[str | None, str]:
-    """Return by classifier the newest run that judged it, and it alone, on corrupted images."""
-    found: dict[str | None, str] = {}
+def _judgements(folder: Path) -> dict[str | None, list[tuple[str, dict[str, Any]]]]:
+    """Return by classifier the runs that judged it, and it alone, on corrupted images.
+
+    Each with its summary, the newest last.
+    """
+    found: dict[str | None, list[tuple[str, dict[str, Any]]]] = {}
     for path in sorted(folder.glob(f"{_ROBUSTNESS}/*/{_ROBUSTNESS}")):
-        judged = _numbers(path).get("classifiers", [])
+        summary = _numbers(path)
+        judged = summary.get("classifiers", [])
         if len(judged) == 1:
-            found[judged[0]] = path.parent.name
+            found.setdefault(judged[0], []).append((path.parent.name, summary))
     return found
+
+
+def _may_be_of(test_set: str | None, judgement: dict[str, Any]) -> bool:
+    """Whether a judgement is of these test images; those of earlier releases don't say."""
+    return None in (test_set, judgement.get("test_set")) or test_set == judgement["test_set"]
+
+
+def _with_earlier_methods(summaries: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the newest of a classifier's judgements, with all methods measured on its images."""
+    if not summaries:
+        return None
+    newest = summaries[-1]
+    alike = [
+        one for one in summaries if all(one.get(name) == newest.get(name) for name in _JUDGED_ON)
+    ]
+    methods = {method: value for one in alike for method, value in one["methods"].items()}
+    return {**newest, "methods": methods}
 
 
 def _read(path: Path | None) -> dict[str, Any] | None:

@@ -104,7 +104,7 @@ def _judged_on(images: str, results: list[dict[str, Any]]) -> list[dict[str, Any
 def measure_time_to_accuracy(results: list[dict[str, Any]], comparison: DataFrame) -> DataFrame:
     """Tabulate how soon each model reaches the best validation accuracy of each other one.
 
-    Pairs that were trained on different devices, or validated on different images, are left out,
+    Pairs that were trained on different hardware, or validated on different images, are left out,
     and the log says so. So are, silently, ensembles: nothing was trained.
     """
     from cifar100_transfer.evaluation.metrics import time_to_accuracy
@@ -128,7 +128,7 @@ def _trained(named: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _difference_in_conditions(one: dict[str, Any], other: dict[str, Any]) -> str | None:
     """Say what makes "reached that accuracy in half the time" of two trainings meaningless."""
-    if one.get("device") != other.get("device"):
+    if any(one.get(name) != other.get(name) for name in ("device", "devices", "hardware")):
         return "other devices"
     if _validated_on(one) != _validated_on(other):
         return "other validation images"

@@ -86,12 +86,15 @@ def summarize(
     test_clean: dict[str, float],
     adaptation: dict[str, Any],
     classifier: Classifier,
+    test_set: ImageSet,
+    robustness: RobustnessConfig,
     *,
     model: str,
 ) -> tuple[DataFrame, dict[str, Any]]:
     """Put both sets' rows into one table, and sum up every method on each.
 
-    `classifiers` in the summary holds the digest of the one that was judged.
+    `classifiers` in the summary holds the digest of the one that was judged, `test_set` that of all
+    test images, of which `seed` has chosen some, and how they are corrupted.
     """
     import pandas as pd
 
@@ -121,6 +124,8 @@ def summarize(
     table = pd.concat([validation, test], ignore_index=True)
     return table, {
         "classifiers": [classifier_digest(classifier)],
+        "test_set": test_set.digest(),
+        "seed": robustness.seed,
         "validation_images": int(validation["images"].iloc[0]),
         "test_images": int(test["images"].iloc[0]),
         "adaptation": adaptation,

@@ -66,7 +66,7 @@ def _template(model: str) -> Pipeline:
                 inputs=[
                     *("validation_robustness", "validation_clean_accuracy"),
                     *("test_robustness", "test_clean_accuracy", "adaptation"),
-                    "classifier",
+                    *("classifier", "test_set", "params:robustness"),
                 ],
                 outputs=["robustness", "robustness_summary"],
                 name="summarize_robustness",

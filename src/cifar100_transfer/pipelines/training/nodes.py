@@ -9,6 +9,7 @@ from typing import Any
 
 from cifar100_transfer.config import ComputeConfig, ModelConfig, TrainingConfig
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.manifest import hardware_name
 from cifar100_transfer.pipelines.annotations import (
     Classifier,
     DataFrame,
@@ -86,6 +87,9 @@ def train_classifier(
         "classifier": classifier_digest(trained),
         "flops": count_flops(trained.spec),
         "device": str(where.device),
+        "devices": compute.devices,
+        "hardware": hardware_name(str(where.device)),
+        "precision": str(where.precision).removeprefix("torch."),
         "train_images": len(train_set),
         "validation_images": len(validation_set),
         "recipe": trained.spec.recipe,
