@@ -121,6 +121,7 @@ def _results_tables() -> dict[str, str]:
         "real": real_table(),
         "gpu": gpu_table(),
         "transfer_recipe": recipe_table(_trials("transfer_recipe")),
+        "ablation_squeezenet_robust": ablation_table(_trials("ablation_squeezenet_robust")),
     }
 
 
