@@ -232,7 +232,7 @@ def test_weights_of_another_width_are_refused() -> None:
 
 def test_the_network_of_the_docs_is_one_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     page = Path(__file__).parents[2] / "docs" / "add_a_model.md"
-    code, entry = re.findall(r"```python\n(import.*?|\"tiny\".*?)```", page.read_text(), re.DOTALL)
+    code, entry = re.findall(r"^```python\n(.*?)```", page.read_text(), re.DOTALL | re.MULTILINE)
     scope: dict[str, Any] = vars(backbones) | {"__name__": "tiny"}
     exec(code, scope)
     monkeypatch.setattr(backbones, "_OWN", backbones._OWN | eval(f"{{{entry}}}", scope))
