@@ -54,8 +54,7 @@ class ResultsDataset(InputDataset[list[ModelResults]]):
         they judge, which may be an earlier run's, and otherwise the newest artifacts that were
         there by then. `robustness`, which later runs add, is the newest that judged the very
         classifier, with the methods that earlier ones measured on the same images; `search` is the
-        newest of all. `predictions` are loaded when called. An ensemble
-        has no `history`.
+        newest of all. `predictions` are loaded when called. An ensemble has no `history`.
         """
         reporting = self._path / "08_reporting"
         manifests = RunManifestsDataset(filepath=str(reporting / "runs")).load()
