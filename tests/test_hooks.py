@@ -185,13 +185,16 @@ def test_a_leading_tilde_is_the_home_folder_in_globals_too(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     shutil.copytree(ROOT / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
     (tmp_path / "conf/local").mkdir()
-    (tmp_path / "conf/local/globals.yml").write_text("data_root: ~/made\nraw_data: ~/raw\n")
+    (tmp_path / "conf/local/globals.yml").write_text(
+        "data_root: ~/made\nraw_data: ~/raw\nweights: ~/own.pth\n"
+    )
     bootstrap_project(ROOT)
     with KedroSession.create(ROOT, conf_source=str(tmp_path / "conf")) as session:
         context = session.load_context()
         catalog = context.config_loader["catalog"]
         stored = context.catalog.get("train_set")
     assert catalog["cifar100_raw"]["filepath"] == str(tmp_path / "home/raw")
+    assert catalog["pretrained_weights"]["weights"] == str(tmp_path / "home/own.pth")
     assert str(stored.path).startswith(str(tmp_path / "home/made/"))
 
 

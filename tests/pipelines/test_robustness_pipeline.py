@@ -61,6 +61,8 @@ def test_one_model_is_judged_on_both_sets(
     summary = json.loads(newest(reporting / "resnet50", "robustness_summary.json").read_text())
     training = json.loads(newest(reporting / "resnet50", "training_summary.json").read_text())
     assert summary["classifiers"] == [training["classifier"]], "which the comparison pairs them by"
+    metrics = json.loads(newest(reporting / "resnet50", "metrics.json").read_text())
+    assert (summary["test_set"], summary["seed"]) == (metrics["test_set"], 0), "and these images"
     candidates = summary["adaptation"]["candidates"]
     chosen = summary["adaptation"]["source_weight"]
     assert set(candidates) == {"0.0", "0.5"}
