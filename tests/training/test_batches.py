@@ -151,6 +151,21 @@ def test_the_length_is_the_number_of_batches(
     assert len(batches) == len(list(batches.epoch(0, 1)))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"policy": "augmix", "augmix_jsd": 12.0, "noise_share": 0.5}, {"cutmix_alpha": 1.0}],
+)
+def test_several_batches_made_at_once_are_those_made_one_by_one(
+    image_set: ImageSet, options: dict[str, Any]
+) -> None:
+    config = AugmentationConfig(**options)
+    one_by_one, at_once = (ResidentBatches(image_set, config, 7, CPU) for _ in range(2))
+    at_once._images_at_once = 21  # as on a GPU
+    for found, expected in zip(at_once.epoch(3, 2), one_by_one.epoch(3, 2), strict=True):
+        torch.testing.assert_close(found[0], expected[0], atol=1e-6, rtol=0)
+        assert torch.equal(found[1], expected[1])
+
+
 DEVICES = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),

@@ -18,15 +18,27 @@ from cifar100_transfer.training.policies import (
     DEPTH,
     OPERATIONS,
     STRENGTHS,
+    AugMix,
     MixtureDraws,
+    Policy,
     PolicyDraws,
-    apply_policy,
-    augmix,
     draw_mixture,
     draw_policy,
 )
 
+CPU = torch.device("cpu")
 RAND = STRENGTHS["rand_augment"]
+
+
+def apply_policy(images: Tensor, numbers: Tensor, magnitudes: Tensor, strength=RAND) -> Tensor:
+    size = images.shape[-2], images.shape[-1]
+    return Policy(PolicyDraws(numbers, magnitudes), strength, size, CPU)(
+        images, slice(0, len(images))
+    )
+
+
+def augmix(images: Tensor, draws: MixtureDraws) -> Tensor:
+    return AugMix(draws, (images.shape[-2], images.shape[-1]), CPU)(images, slice(0, len(images)))
 
 
 def photographs(count: int, height: int = 10, width: int = 10, seed: int = 0) -> Tensor:
@@ -118,20 +130,20 @@ def test_an_image_does_not_depend_on_its_neighbours(draws: list[tuple[int, float
     numbers = torch.tensor([[number] for number, _ in draws])
     magnitudes = torch.tensor([[magnitude] for _, magnitude in draws])
     before = images.clone()
-    together = apply_policy(images, numbers, magnitudes, RAND)
+    together = apply_policy(images, numbers, magnitudes)
     assert torch.equal(images, before)
     assert float(together.min()) >= 0
     assert float(together.max()) <= 1
     for i in range(len(draws)):
         one = slice(i, i + 1)
-        alone = apply_policy(images[one], numbers[one], magnitudes[one], RAND)
+        alone = apply_policy(images[one], numbers[one], magnitudes[one])
         torch.testing.assert_close(together[one], alone, atol=1e-5, rtol=0)
 
 
 def test_steps_follow_one_another() -> None:
     images = photographs(2)
     numbers = torch.tensor([[OPERATIONS.index("rotate"), OPERATIONS.index("posterize")]] * 2)
-    found = apply_policy(images, numbers, torch.ones(2, 2), RAND)
+    found = apply_policy(images, numbers, torch.ones(2, 2))
     expected = apply_one(apply_one(images, "rotate", 1.0), "posterize", 1.0)
     assert torch.equal(found, expected)
 
@@ -169,7 +181,7 @@ def test_augmix_draws_chains_of_one_to_three_operations_that_no_corruption_resem
 def test_augmix_without_severity_returns_the_images() -> None:
     images = photographs(4)
     draws = draw_mixture(np.random.default_rng(0), 4, severity=0.0)
-    torch.testing.assert_close(augmix(images, draws, slice(None)), images, atol=1e-6, rtol=0)
+    torch.testing.assert_close(augmix(images, draws), images, atol=1e-6, rtol=0)
 
 
 def test_augmix_is_the_weighted_mean_of_its_chains_and_the_image() -> None:
@@ -183,7 +195,7 @@ def test_augmix_is_the_weighted_mean_of_its_chains_and_the_image() -> None:
     strength = STRENGTHS["augmix"]
     chains = [apply_one(image, OPERATIONS[number], 0.5, strength) for number in numbers]
     expected = 0.3 * image + 0.7 * (0.5 * chains[0] + 0.3 * chains[1] + 0.2 * chains[2])
-    torch.testing.assert_close(augmix(image, draws, slice(0, 1)), expected)
+    torch.testing.assert_close(augmix(image, draws), expected)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from cifar100_transfer.config import AugmentationConfig
 from cifar100_transfer.data.corruptions import SEVERITIES, corrupt
 from cifar100_transfer.models import return_freed_memory
 
-from .policies import STRENGTHS, apply_policy, augmix, draw_mixture, draw_policy
+from .policies import STRENGTHS, AugMix, Policy, draw_mixture, draw_policy
 from .selection import Selection
 
 ERASED_AREA = (0.02, 0.4)
@@ -66,13 +66,17 @@ class EpochAugmentation:
         self._mean_color = mean_color.view(1, 3, 1, 1)
         device = mean_color.device
         magnitude = config.policy_magnitude
+        self._policies: list[AugMix | Policy] = []
         if config.policy == "augmix":
             kinds = ("policy", "second view") if config.augmix_jsd else ("policy",)
-            self._mixtures = [draw_mixture(generator(kind), count, magnitude) for kind in kinds]
+            mixtures = [draw_mixture(generator(kind), count, magnitude) for kind in kinds]
+            self._policies = [AugMix(draws, image_size, device) for draws in mixtures]
         elif config.policy != "none":
-            self._policy = draw_policy(
+            draws = draw_policy(
                 generator("policy"), count, config.policy, config.policy_operations, magnitude
             )
+            strength = STRENGTHS[config.policy]
+            self._policies = [Policy(draws, strength, image_size, device)]
         if config.noise_share:
             sigmas = draw_sigmas(generator("noise"), count, config.noise_share, config.noise_sigma)
             self._noisy = Selection(sigmas > 0, device, sigmas)
@@ -87,31 +91,39 @@ class EpochAugmentation:
         self._pixels = torch.Generator(device)
         self._pixels.manual_seed(int(generator("pixels").integers(1 << 63)))
 
-    def __call__(self, images: Tensor, labels: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        """Change one batch. Batches must come in the epoch's order.
+    def apply_policy(self, images: Tensor, part: slice) -> Tensor:
+        """Do what no image's neighbours, and no other batch, has a part in.
 
         Args:
-            images: uint8 [B, 3, H, W], cropped and flipped.
+            images: uint8 [n, 3, H, W], cropped and flipped.
+            part: where they stand in the epoch.
+
+        Returns:
+            Images [n, 3, H, W]: float32 in [0, 1] where there is a policy, else as they came. With
+            `augmix_jsd` [3, n, 3, H, W]: as they came, and two views.
+        """
+        if not self._policies:
+            return images
+        unit = to_unit(images)
+        views = [policy(unit, part) for policy in self._policies]
+        return torch.stack([unit, *views]) if self._config.augmix_jsd else views[0]
+
+    def __call__(self, images: Tensor, labels: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """Do the rest, batch by batch. Batches must come in the epoch's order.
+
+        Args:
+            images: of `apply_policy`.
             labels: int64 [B].
             part: where the batch stands in the epoch.
 
         Returns:
-            Images [B, 3, H, W], uint8 or float32 in [0, 1]; with `augmix_jsd` float32
-            [3, B, 3, H, W]: as they came, and two views. Targets int64 [B] or, where images may be
-            mixed, float32 [B, classes] of which every row sums to one.
+            Images of that shape, uint8 or float32 in [0, 1]. Targets int64 [B] or, where images may
+            be mixed, float32 [B, classes] of which every row sums to one.
         """
         config = self._config
         if config.augmix_jsd:
-            unit = to_unit(images)
-            views = [self._disturb(augmix(unit, draws, part), part) for draws in self._mixtures]
-            return torch.stack([unit, *views]), labels
-        if config.policy == "augmix":
-            images = augmix(to_unit(images), self._mixtures[0], part)
-        elif config.policy != "none":
-            operations, magnitudes = self._policy.operations, self._policy.magnitudes
-            images = apply_policy(
-                to_unit(images), operations[part], magnitudes[part], STRENGTHS[config.policy]
-            )
+            unit, *views = images.unbind()
+            return torch.stack([unit, *(self._disturb(view, part) for view in views)]), labels
         images = self._disturb(images, part)
         if config.mixup_alpha or config.cutmix_alpha:
             return mix(images, labels, self._mixing, part, self._classes)

@@ -22,6 +22,10 @@ from cifar100_transfer.errors import UserError
 from .augmentation import EpochAugmentation, corrupted_copies, draw_copies
 from .selection import Selection
 
+_VALUES_AT_ONCE = 1 << 23
+"""Of several batches' images that are cut and changed together on a GPU: as many kernels as for one
+batch, and 32 MiB as float32."""
+
 
 def epoch_seed(seed: int, epoch: int) -> int:
     """Return a seed for one epoch that no other (seed, epoch) of a realistic run shares.
@@ -104,6 +108,10 @@ class ResidentBatches:
             self._mean_color = (mean * 255).round().byte().to(device)
         self._augmentation = augmentation
         self._batch_size = batch_size
+        self._images_at_once = batch_size
+        if device.type != "cpu":
+            batches = _VALUES_AT_ONCE // (batch_size * images.images[0].numel())
+            self._images_at_once *= max(batches, 1)
         self._device = device
 
     @property
@@ -141,13 +149,21 @@ class ResidentBatches:
         choose = self._chooser(seed, epoch)
         rows, columns = plan.shifts.to(self._device).unbind(1)
         flips = Selection(plan.flips, self._device)
-        for start in range(0, len(order), self._batch_size):
-            part = slice(start, start + self._batch_size)
-            chosen = order[part]
-            images = self._crop(choose(chosen), rows[part], columns[part])
-            mirrored = flips.places(part)
+        for start in range(0, len(order), self._images_at_once):
+            chunk = slice(start, start + self._images_at_once)
+            chosen = order[chunk]
+            images = self._crop(choose(chosen), rows[chunk], columns[chunk])
+            mirrored = flips.places(chunk)
             images[mirrored] = images.index_select(0, mirrored).flip(-1)
-            yield augment(images, self._labels[chosen], part)
+            images = augment.apply_policy(images, chunk)
+            batches = zip(
+                torch.split(images, self._batch_size, -4),
+                torch.split(self._labels[chosen], self._batch_size),
+                strict=True,
+            )
+            for number, (batch, labels) in enumerate(batches):
+                first = start + number * self._batch_size
+                yield augment(batch, labels, slice(first, first + len(labels)))
 
     def prepare(self, seed: int) -> None:
         """Make what all epochs of a seed share; the first of them does if this was not called."""

@@ -35,7 +35,7 @@ from .steps import Engine, not_finite, train_epoch
 
 logger = logging.getLogger(__name__)
 
-FREE_SECONDS = 1.0
+FREE_SECONDS = 0.1
 """What may go into a resume point after every epoch."""
 RESUME_SHARE = 0.05
 """Of the time, what may go into resume points that take longer."""

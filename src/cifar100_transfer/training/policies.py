@@ -16,10 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
+from .selection import Selection
+
 CHAINS = 3
 DEPTH = 3
 """AugMix: chains a mixture, and operations of the longest chain (Hendrycks et al., 2020)."""
 
+_WARPED = "warped"
 _WARPS = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 _ENHANCEMENTS = ("brightness", "color", "contrast", "sharpness")
 _TONES = ("posterize", "solarize", "autocontrast", "equalize")
@@ -144,79 +147,144 @@ def _signed(
     return PolicyDraws(torch.from_numpy(operations), torch.from_numpy(magnitudes * signs).float())
 
 
-def apply_policy(
-    images: Tensor, operations: Tensor, magnitudes: Tensor, strength: Strength
-) -> Tensor:
-    """Apply operations to images, one column after another.
+class Policy:
+    """Operations on the images of an epoch, one after another, as they were drawn.
+
+    Who undergoes what is sent to the device at once (`Selection` says why).
 
     Args:
-        images: float [B, 3, H, W] in [0, 1], H and W at least 3.
-        operations: int64 [B, steps] on the CPU, indices into `OPERATIONS`.
-        magnitudes: float32 [B, steps] on the CPU, in [-1, 1].
+        draws: of all images, [N, steps], in the epoch's order.
         strength: what magnitude 1 is.
-
-    Returns:
-        New images, float [B, 3, H, W] in [0, 1].
+        image_size: height and width in pixels, both at least 3.
+        device: where the batches lie.
     """
-    changed = images.clone()
-    for numbers, amounts in zip(operations.unbind(1), magnitudes.unbind(1), strict=True):
-        _apply_step(changed, numbers, amounts, strength)
-    return changed
+
+    def __init__(
+        self,
+        draws: PolicyDraws,
+        strength: Strength,
+        image_size: tuple[int, int],
+        device: torch.device,
+    ) -> None:
+        self._strength = strength
+        self._steps = [
+            _choose(numbers, magnitudes, strength, image_size, device)
+            for numbers, magnitudes in zip(
+                draws.operations.unbind(1), draws.magnitudes.unbind(1), strict=True
+            )
+        ]
+
+    def __call__(self, images: Tensor, part: slice) -> Tensor:
+        """Apply the operations.
+
+        Args:
+            images: float [B, 3, H, W] in [0, 1].
+            part: where they stand in the epoch.
+
+        Returns:
+            New images, float [B, 3, H, W] in [0, 1].
+        """
+        changed = images.clone()
+        for step in self._steps:
+            for name, selection in step.items():
+                places = selection.places(part)
+                if len(places):
+                    changed[places] = self._operate(name, changed[places], selection.values(part))
+        return changed
+
+    def _operate(self, name: str, images: Tensor, values: Tensor) -> Tensor:
+        if name == _WARPED:
+            return _warp(images, values)
+        amounts = values.view(-1, 1, 1, 1)
+        if name in _ENHANCEMENTS:
+            return _enhance(images, name, amounts * self._strength.enhance)
+        return _change_tones(images, name, amounts.abs(), self._strength.bits)
 
 
-def augmix(images: Tensor, draws: MixtureDraws, part: slice) -> Tensor:
-    """Mix every image with a mixture of chains of operations (Hendrycks et al., 2020).
+class AugMix:
+    """Mixes every image with a mixture of chains of operations (Hendrycks et al., 2020).
 
     Args:
-        images: float [B, 3, H, W] in [0, 1], H and W at least 3.
-        draws: of all images.
-        part: which of the draws belong to these images.
+        draws: of all images, in the epoch's order.
+        image_size: height and width in pixels, both at least 3.
+        device: where the batches lie.
+    """
+
+    def __init__(
+        self, draws: MixtureDraws, image_size: tuple[int, int], device: torch.device
+    ) -> None:
+        chains = draws.chains
+        one_by_one = PolicyDraws(chains.operations.flatten(0, 1), chains.magnitudes.flatten(0, 1))
+        self._chains = Policy(one_by_one, STRENGTHS["augmix"], image_size, device)
+        self._weights = draws.weights.to(device)
+        self._mixture_shares = draws.mixture_shares.to(device)
+
+    def __call__(self, images: Tensor, part: slice) -> Tensor:
+        """Mix images.
+
+        Args:
+            images: float [B, 3, H, W] in [0, 1].
+            part: where they stand in the epoch.
+
+        Returns:
+            New images, float [B, 3, H, W] in [0, 1].
+        """
+        start, stop, _ = part.indices(len(self._weights))
+        chains = self._chains(
+            images.repeat_interleave(CHAINS, 0), slice(start * CHAINS, stop * CHAINS)
+        )
+        mixture = torch.einsum(
+            "bkchw,bk->bchw", chains.view(-1, CHAINS, *images.shape[1:]), self._weights[part]
+        )
+        shares = self._mixture_shares[part].view(-1, 1, 1, 1)
+        # Weights sum to one only up to rounding.
+        return torch.lerp(images, mixture, shares).clamp_(0, 1)
+
+
+def _choose(
+    numbers: Tensor,
+    magnitudes: Tensor,
+    strength: Strength,
+    image_size: tuple[int, int],
+    device: torch.device,
+) -> dict[str, Selection]:
+    """Group images by what one step does to them: the warps together, every other operation.
+
+    Args:
+        numbers: int64 [N] on the CPU, indices into `OPERATIONS`.
+        magnitudes: float32 [N] on the CPU, in [-1, 1].
+        strength: what magnitude 1 is.
+        image_size: height and width.
+        device: where the batches lie.
 
     Returns:
-        New images, float [B, 3, H, W] in [0, 1].
+        Those of every group, with their matrices [n, 2, 3] or their magnitudes [n].
     """
-    chains = apply_policy(
-        images.repeat_interleave(CHAINS, 0),
-        draws.chains.operations[part].flatten(0, 1),
-        draws.chains.magnitudes[part].flatten(0, 1),
-        STRENGTHS["augmix"],
-    )
-    weights = draws.weights[part].to(images.device)
-    mixture = torch.einsum("bkchw,bk->bchw", chains.view(-1, CHAINS, *images.shape[1:]), weights)
-    shares = draws.mixture_shares[part].to(images.device)
-    # Weights sum to one only up to rounding.
-    return torch.lerp(images, mixture, shares.view(-1, 1, 1, 1)).clamp_(0, 1)
-
-
-def _apply_step(images: Tensor, numbers: Tensor, magnitudes: Tensor, strength: Strength) -> None:
-    """Change images in place, each by one operation."""
     # Unchanged at magnitude 0 are thereby also the operations that have no degrees.
     active = magnitudes != 0
     warped = active & (numbers >= 1) & (numbers <= len(_WARPS))
-    if (chosen := warped.nonzero().squeeze(1)).numel():
-        where = chosen.to(images.device)
-        images[where] = _warp(images[where], numbers[chosen], magnitudes[chosen], strength)
+    matrices = _warp_matrices(numbers, magnitudes, strength, image_size)
+    step = {_WARPED: Selection(warped, device, matrices)}
     for name in (*_ENHANCEMENTS, *_TONES):
-        chosen = (active & (numbers == OPERATIONS.index(name))).nonzero().squeeze(1)
-        if chosen.numel():
-            where = chosen.to(images.device)
-            amounts = magnitudes[chosen].to(images.device).view(-1, 1, 1, 1)
-            if name in _ENHANCEMENTS:
-                images[where] = _enhance(images[where], name, amounts * strength.enhance)
-            else:
-                images[where] = _change_tones(images[where], name, amounts.abs(), strength.bits)
+        chosen = active & (numbers == OPERATIONS.index(name))
+        step[name] = Selection(chosen, device, magnitudes)
+    return step
 
 
-def _warp(images: Tensor, numbers: Tensor, magnitudes: Tensor, strength: Strength) -> Tensor:
-    """Shear, shift or turn about the centre: bilinear, black beyond the edges."""
-    height, width = images.shape[-2:]
+def _warp_matrices(
+    numbers: Tensor, magnitudes: Tensor, strength: Strength, image_size: tuple[int, int]
+) -> Tensor:
+    """Return what shears, shifts and turns about the centre: float32 [N, 2, 3].
+
+    They lead from the new image's coordinates to the old one's, both running from -1 to 1.
+    """
+    height, width = image_size
 
     def amount(name: str, scale: float) -> Tensor:
         return magnitudes * scale * (numbers == OPERATIONS.index(name))
 
     angle = amount("rotate", math.radians(strength.rotate))
-    # From the new image's coordinates to the old one's, both running from -1 to 1.
-    matrices = torch.stack(
+    return torch.stack(
         [
             angle.cos(),
             (angle.sin() + amount("shear_x", strength.shear)) * (height / width),
@@ -227,6 +295,10 @@ def _warp(images: Tensor, numbers: Tensor, magnitudes: Tensor, strength: Strengt
         ],
         dim=1,
     ).view(-1, 2, 3)
+
+
+def _warp(images: Tensor, matrices: Tensor) -> Tensor:
+    """Warp by matrices of `_warp_matrices`: bilinear, black beyond the edges."""
     grid = F.affine_grid(matrices.to(images), list(images.shape), align_corners=False)
     # Interpolation can leave the range by a rounding.
     return F.grid_sample(images, grid, align_corners=False).clamp_(0, 1)
