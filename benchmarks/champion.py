@@ -284,7 +284,7 @@ def _distorted(
     def make(pair: tuple[str, int]) -> ImageSet:
         return clean if pair == CLEAN else fewer.with_images(corrupt(fewer.images, *pair, seed=0))
 
-    # Three keep ahead of the network. With eight, sets took 1.5 s on an H200 and the last ones 0.8 s:
+    # Three keep ahead of the network. With eight, sets took 1.5 s on an H200 and the last 0.8 s:
     # most likely the thread that starts kernels had to wait for the interpreter till then.
     with ThreadPoolExecutor(3) as pool:
         futures: list[tuple[tuple[str, int], Future[ImageSet]]] = [
