@@ -280,21 +280,55 @@ def _champion_rows(record: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def aims_table() -> str:
+    """Return how far the recipes of `express_large` are from the champion's aims, in percent."""
+    records = [r for r in _champions() if r["recipe"]["model"]["architecture"] == "express_large"]
+    titles = [
+        title
+        for record in records
+        for title in (f"{_recipe_in_short(record)}: one network", f"{len(record['seeds'])} as one")
+    ]
+    rows = [f"| | aim | {' | '.join(titles)} |", "| --- | --: |" + " --: |" * len(titles)]
+    for title, aim, method, kind in (
+        ("clean test images", "82", "plain", "clean"),
+        ("nineteen corruptions at five severities, plainly", "76", "plain", "corrupted"),
+        ("the same over six views", DASH, "tta", "corrupted"),
+        ("the same adapted, over six views", "79", "batch_norm_tta", "corrupted"),
+    ):
+        cells = [
+            spread([100 * one[method][kind] for one in judged]) if method in judged[0] else DASH
+            for record in records
+            for judged in (record["members"], [record["ensemble"]])
+        ]
+        rows.append(f"| {title} | {aim} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _recipe_in_short(record: dict[str, Any]) -> str:
+    training = record["recipe"]["training"]
+    parts = [f"{training['epochs']} epochs", f"decay {training['optimizer']['weight_decay']:g}"]
+    if training["augmentation"]["cutmix_alpha"]:
+        parts.append("CutMix")
+    if training["averaging"]["name"] == "ema":
+        parts.append("EMA")
+    return ", ".join(parts)
+
+
 def unfinished_table() -> str:
-    """Return the champion's longer trainings beside those before, by what they were judged by."""
-    longer = read_stored(RESULTS / "champion_unfinished.json")
-    sets, count = longer["sets"], len(longer["seeds"])
-    longer["members"] = [accuracies(sets, number) for number in range(count)]
-    longer["ensemble"] = accuracies(sets, None)
-    names = longer["ensemble"]["plain"]["per_corruption"]
+    """Return what was not judged to the end beside what was, by the corruptions they share."""
+    records = [_champions()[-2], *read_stored(RESULTS / "champion_unfinished.json").values()]
+    for record in records[1:]:
+        sets, count = record["sets"], len(record["seeds"])
+        record["members"] = [accuracies(sets, number) for number in range(count)]
+        record["ensemble"] = accuracies(sets, None)
+    judged_by = [record["ensemble"]["plain"]["per_corruption"] for record in records]
+    names = [name for name in judged_by[0] if all(name in one for one in judged_by)]
     rows = [
         f"| | clean | {len(names)} corruptions | over six views | adapted, over six views |",
         "| --- | --: | --: | --: | --: |",
     ]
-    for record in (_champions()[-1], longer):
-        training, members = record["recipe"]["training"], record["members"]
-        mixed = " with CutMix" if training["augmentation"]["cutmix_alpha"] else ""
-        recipe = f"{training['epochs']} epochs{mixed}"
+    for record in records:
+        recipe, members = _recipe_in_short(record), record["members"]
         for title, judged in (
             (f"{recipe}, mean of {len(members)} seeds", members),
             (f"{recipe}, ensemble of {len(members)}", [record["ensemble"]]),

@@ -27,7 +27,15 @@ from typing import Any
 
 import pandas as pd
 from machine import describe_machine, public_command, run_script
-from real_tables import RESULTS, RUNS, gpu_table, headlines, real_table, unfinished_table
+from real_tables import (
+    RESULTS,
+    RUNS,
+    aims_table,
+    gpu_table,
+    headlines,
+    real_table,
+    unfinished_table,
+)
 from report_tables import fill, machine_of, read_stored, throughput_table
 from trial_tables import ablation_table, grid_table, recipe_table, screening_table
 
@@ -154,6 +162,7 @@ def _champion_tables() -> dict[str, str]:
             name: ablation_table(_trials(name))
             for name in ("ablation_few_images", "ablation_few_images_long")
         },
+        "aims": aims_table(),
         "unfinished": unfinished_table(),
     }
 

@@ -32,7 +32,7 @@ def test_the_command_of_an_older_recipe_names_what_has_changed() -> None:
         [
             "training.epochs=3",
             "training.seed=7",
-            "training.averaging.name=ema",
+            "training.averaging.name=swa",
             "training.progressive_sizes=[[0.5, 24]]",
         ],
     )
@@ -42,7 +42,7 @@ def test_the_command_of_an_older_recipe_names_what_has_changed() -> None:
     }
     assert tables._champion_command(record) == (
         "python benchmarks/champion.py run --seeds 0 "
-        "--set training.epochs=3 training.averaging.name=ema "
+        "--set training.epochs=3 training.averaging.name=swa "
         "'training.progressive_sizes=[[0.5, 24]]'"
     )
 
