@@ -74,7 +74,7 @@ CLEAN = ("clean", 0)
 SETS = (CLEAN, *((name, severity) for name in CORRUPTIONS for severity in SEVERITIES))
 
 STORE_SECONDS = 5
-"""For a resume point, which has 640 MB for 53 million parameters, and the classifier."""
+"""For a resume point, which has up to 900 MB for 53 million parameters, and for the classifier."""
 START_SECONDS = 40
 """What a training takes at most until its second epoch: copies, compilation, the first one."""
 PART_BYTES = 15 * 2**20

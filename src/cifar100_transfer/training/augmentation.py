@@ -92,7 +92,7 @@ class EpochAugmentation:
         self._pixels.manual_seed(int(generator("pixels").integers(1 << 63)))
 
     def apply_policy(self, images: Tensor, part: slice) -> Tensor:
-        """Do what no image's neighbours, and no other batch, has a part in.
+        """Apply the policy to one batch or several: an image's neighbours don't matter.
 
         Args:
             images: uint8 [n, 3, H, W], cropped and flipped.
