@@ -151,6 +151,35 @@ def test_batches_send_nothing_to_the_device(monkeypatch: pytest.MonkeyPatch, kin
     assert sent[0] == sent[1] > 0
 
 
+class Calls(TorchDispatchMode):
+    """Counts what is asked of torch."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, _types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_elsewhere_than_on_a_cpu_several_batches_are_made_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    meta, generator = torch.device("meta"), torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda *_: generator())
+    config = AugmentationConfig(policy="trivial_augment", flip=False)
+    asked = []
+    # Of one batch, of one that is more than the values, and of four.
+    for values in (5 * 3 * SIZE**2, 0, 4 * 5 * 3 * SIZE**2):
+        monkeypatch.setattr("cifar100_transfer.training.batches._VALUES_AT_ONCE", values)
+        batches = ResidentBatches(images_of(40), config, 5, meta)
+        with Calls() as calls:
+            assert [len(labels) for _, labels in batches.epoch(1, 1)] == [5] * 8
+        asked.append(calls.count)
+    assert asked[0] == asked[1] > 1.5 * asked[2]
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - MIXES))
 def test_the_batch_size_does_not_change_an_image(kind: str) -> None:
     small, large = collect(KINDS[kind], batch_size=7), collect(KINDS[kind], batch_size=40)

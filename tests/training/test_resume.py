@@ -3,6 +3,7 @@
 import re
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -268,6 +269,29 @@ def test_resume_points_that_take_a_moment_are_not_rare(
     with pytest.raises(Killed):
         run(sets, recipe(epochs=5), tmp_path, until=4)
     assert stored == [1, 2, 3, 4], "each once"
+
+
+def test_half_a_second_is_too_much_after_epochs_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, stored = [0.0], []
+
+    def save(_: Path, point: ResumePoint) -> None:
+        now[0] += 0.5
+        stored.append(point.epoch)
+
+    monkeypatch.setattr(loop, "save_resume_point", save)
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    state = SimpleNamespace(state_dict=dict)
+    engine: Any = SimpleNamespace(classifier=state, optimizer=state, average=None)
+    points = loop._ResumePoints(tmp_path, {}, {})
+    history: list[EpochRecord] = []
+    for epoch in range(1, 41):
+        now[0] += 1
+        history.append(EpochRecord(epoch, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0))
+        if points.is_due():
+            points.store(engine, history, {})
+    assert stored == [1, 11, 21, 31]
 
 
 def test_an_exception_loses_no_epoch(sets: Sets, tmp_path: Path, stored: list[int]) -> None:

@@ -220,15 +220,7 @@ class AugMix:
         self._mixture_shares = draws.mixture_shares.to(device)
 
     def __call__(self, images: Tensor, part: slice) -> Tensor:
-        """Mix images.
-
-        Args:
-            images: float [B, 3, H, W] in [0, 1].
-            part: where they stand in the epoch.
-
-        Returns:
-            New images, float [B, 3, H, W] in [0, 1].
-        """
+        """Return images mixed; takes and returns what a `Policy` does."""
         start, stop, _ = part.indices(len(self._weights))
         chains = self._chains(
             images.repeat_interleave(CHAINS, 0), slice(start * CHAINS, stop * CHAINS)
