@@ -164,6 +164,10 @@ class CorruptionDraws:
     severities: NDArray[np.int64]
     seed: int
 
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return which pairs of kind and severity were drawn."""
+        return sorted(set(zip(self.kinds.tolist(), self.severities.tolist(), strict=True)))
+
 
 def draw_corruptions(
     generator: np.random.Generator, count: int, names: tuple[str, ...]
@@ -184,14 +188,6 @@ def draw_corruptions(
     )
 
 
-def _corrupt_in_place(images: Tensor, draws: CorruptionDraws) -> None:
-    pairs = zip(draws.kinds.tolist(), draws.severities.tolist(), strict=True)
-    for kind, severity in sorted(set(pairs)):
-        alike = np.flatnonzero((draws.kinds == kind) & (draws.severities == severity))
-        where = torch.from_numpy(alike)
-        images[where] = corrupt(images[where], draws.names[kind], severity, draws.seed)
-
-
 def corrupted_copies(images: Tensor, config: AugmentationConfig, seed: int) -> Tensor:
     """Corrupt every image several times, each time by another corruption at another severity.
 
@@ -206,19 +202,24 @@ def corrupted_copies(images: Tensor, config: AugmentationConfig, seed: int) -> T
         uint8 [copies, N, 3, H, W] on the CPU.
     """
     originals = images.cpu()
-    copies = torch.empty((config.corruption_copies, *images.shape), dtype=torch.uint8)
-
-    def fill(number: int) -> None:
+    copies = originals.expand(config.corruption_copies, *images.shape).clone()
+    parts = []
+    for number, copy in enumerate(copies):
         # Epoch 0 stands for the time before training.
         generator = np.random.default_rng((seed, 0, _KINDS.index("corruption"), number))
-        copies[number] = originals
-        _corrupt_in_place(
-            copies[number], draw_corruptions(generator, len(images), config.corruptions)
-        )
+        draws = draw_corruptions(generator, len(images), config.corruptions)
+        parts += [(copy, draws, kind, severity) for kind, severity in draws.pairs()]
 
-    # Threads do: random numbers and tensors are made without Python's lock.
-    with ThreadPoolExecutor(min(len(copies), os.cpu_count() or 1)) as pool:
-        list(pool.map(fill, range(len(copies))))
+    def fill(part: tuple[Tensor, CorruptionDraws, int, int]) -> None:
+        copy, draws, kind, severity = part
+        chosen = np.flatnonzero((draws.kinds == kind) & (draws.severities == severity))
+        where = torch.from_numpy(chosen)
+        copy[where] = corrupt(originals[where], draws.names[kind], severity, draws.seed)
+
+    # Threads do: random numbers and tensors are made without Python's lock. Each takes a few images
+    # at a time, or the last ones would have nothing to do where a few copies are left.
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        list(pool.map(fill, parts))
     return_freed_memory()  # what a thread freed, only threads would use again
     return copies
 
