@@ -52,6 +52,25 @@ def test_the_next_command_goes_on_from_what_was_made(pipeline: str, command: str
 
 
 @pytest.mark.parametrize(
+    ("env", "model"),
+    [
+        (None, "simple_cnn"),
+        ("sample", "simple_cnn"),
+        ("local", "simple_cnn"),
+        ("squeezenet", "transfer"),
+        ("held_out", "express"),
+        ("few_images", "champion"),
+    ],
+)
+def test_images_are_there_for_the_model_of_their_environment(env: str | None, model: str) -> None:
+    found = log_hooks.model_of(Path("conf"), env)
+    outputs = REGISTERED["ingestion"].all_outputs()
+    command = log_hooks.next_command(outputs, given(env=env), model=found)
+    assert command == f"kedro run --pipelines={model}" + (f" --env={env}" if env else "")
+    assert log_hooks.model_of(Path("conf.tar.gz"), env) == "simple_cnn"
+
+
+@pytest.mark.parametrize(
     ("pipeline", "following"), [("robustness", "submission"), ("submission", "challenge_score")]
 )
 @pytest.mark.parametrize("model", ["resnet50", "ensemble"])

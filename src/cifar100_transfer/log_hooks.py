@@ -6,14 +6,16 @@ import math
 import shlex
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
+from omegaconf import OmegaConf
 
 from cifar100_transfer.configuration import Catalog
 from cifar100_transfer.datasets import ArtifactDataset, JSONDataset, TableDataset
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 # Nodes that take less pass without a line.
 SECONDS_WORTH_A_LINE = 1.0
 
+FIRST_MODEL = next(iter(MODELS))
 # What comes after what a run has made, the last step first: an output's name or its end, the
 # pipeline to go on with, and whether that one runs for single models. After a study there is none:
 # what it recommends stands in files of its own. Nor after a training that was not judged.
@@ -38,12 +41,11 @@ NEXT_STEPS: tuple[tuple[str, str | None, bool], ...] = (
     ("metrics", "comparison", False),
     ("pretraining.classifier", "transfer", False),
     ("classifier", None, False),
-    ("train_set", "simple_cnn", False),
 )
 # The groups of parameters that these pipelines share with what comes before them.
 GROUPS_TAKEN = {
     **dict.fromkeys(("robustness", "submission"), ("compute",)),
-    **dict.fromkeys(("simple_cnn", "transfer"), ("split", "compute")),
+    **dict.fromkeys(MODELS, ("split", "compute")),
 }
 # What a reader will want to open, by the end of its name, and what it is called.
 TO_OPEN = {
@@ -81,6 +83,13 @@ class SummaryHooks:
 
     def __init__(self) -> None:
         self._started = 0.0
+        self._model = FIRST_MODEL
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Remember which model the environment is for."""
+        loader = context.config_loader
+        self._model = model_of(Path(loader.conf_source), context.env)
 
     @hook_impl
     def before_pipeline_run(self) -> None:
@@ -114,8 +123,21 @@ class SummaryHooks:
             if title and isinstance(entry, ArtifactDataset) and entry.exists():
                 click.echo(f"{title}: {_relative(entry.load_path())}")
         compared = [row["model"] for row in judged] if "comparison" in stored else []
-        if command := next_command(outputs, run_params, compared, _has_challenge(catalog)):
+        command = next_command(outputs, run_params, compared, _has_challenge(catalog), self._model)
+        if command:
             click.echo(f"Next: {command}")
+
+
+def model_of(configuration: Path, env: str | None) -> str:
+    """Return the first of the models whose recipes an environment changes, or the first of all.
+
+    Args:
+        configuration: folder of the environments; where it is an archive, none is looked into.
+        env: name of the environment, if one was chosen.
+    """
+    recipes = configuration / (env or "base") / "parameters_training.yml"
+    changed: Container[Any] = OmegaConf.load(recipes) if recipes.is_file() else ()
+    return next((model for model in MODELS if model in changed), FIRST_MODEL)
 
 
 def next_command(
@@ -123,6 +145,7 @@ def next_command(
     run_params: Mapping[str, Any],
     compared: Collection[str] = (),
     challenge: bool = True,
+    model: str = FIRST_MODEL,
 ) -> str | None:
     """Return the command that goes on from what a run has made; `None` after the last step.
 
@@ -132,16 +155,17 @@ def next_command(
             passwords are not.
         compared: models that a comparison, which makes nothing of theirs, has found.
         challenge: whether there are challenge files for the data.
+        model: is trained next where nothing but its images is made.
     """
     named = {*compared, *(name.partition(".")[0] for name in outputs)}
     models = sorted(named & {*MODELS, ENSEMBLE})
     ends = {*outputs, *(name.rpartition(".")[2] for name in outputs)}
     environment = run_params.get("env")
-    for made, pipeline, for_models in NEXT_STEPS:
+    for made, pipeline, for_models in (*NEXT_STEPS, ("train_set", model, False)):
         if made not in ends or (for_models and not models):
             continue
         # Elsewhere than in `sample`, `transfer` starts from published weights.
-        if pipeline is None or (pipeline == "transfer" and environment != "sample"):
+        if pipeline is None or (made == "pretraining.classifier" and environment != "sample"):
             return None
         if pipeline == "submission" and not challenge:
             return None
