@@ -61,5 +61,6 @@ def test_digests_tell_values_and_their_order() -> None:
     expected = hashlib.sha256(first.numpy().tobytes() + second.detach().numpy().tobytes())
     assert tensors_digest(first, second) == expected.hexdigest()[:16]
     assert tensors_digest(second, first) != tensors_digest(first, second)
+    assert tensors_digest(second.bfloat16()) != tensors_digest(second.half())
     grid = torch.arange(6).view(2, 3)
     assert tensors_digest(grid.T) == tensors_digest(grid.T.contiguous()) != tensors_digest(grid)

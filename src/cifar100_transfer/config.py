@@ -41,6 +41,10 @@ class Settings(BaseModel):
         return value
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""Torch's and NumPy's generators on the CPU take 32 bits: larger ones would repeat these."""
+
+
 class SplitConfig(Settings):
     """How the official training images are divided."""
 
@@ -53,9 +57,7 @@ class SplitConfig(Settings):
         description="Training images to keep, evenly over the classes, for a quick trial; null: "
         "all that are not for validation. A larger number includes the images of a smaller one.",
     )
-    seed: int = Field(
-        0, ge=0, lt=2**32, description="Seed of the division; NumPy's `RandomState` takes 32 bits."
-    )
+    seed: Seed = Field(0, description="Seed of the division.")
 
 
 class ComputeConfig(Settings):
@@ -372,8 +374,8 @@ class TrainingConfig(Settings):
     patience: int | None = Field(
         None,
         ge=1,
-        description="Epochs without a better validation accuracy that end the training; null: none "
-        "do.",
+        description="Epochs without a better validation accuracy that end the training, with SWA "
+        "counted from its start; null: none do.",
     )
     progressive_sizes: tuple[
         tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[int, Field(ge=8, le=1024)]], ...
@@ -383,7 +385,7 @@ class TrainingConfig(Settings):
         "resized to until then, such as [0.5, 24]; afterwards, and in the last epoch always, they "
         "are as large as at validation.",
     )
-    seed: int = Field(0, ge=0, description="Seed of initial weights, order and augmentation.")
+    seed: Seed = Field(0, description="Seed of initial weights, order and augmentation.")
 
     @property
     def images_per_step(self) -> int:
@@ -471,9 +473,7 @@ class RobustnessConfig(Settings):
         ge=1,
         description="Images of each set, evenly over the classes; null: all. Time grows with it.",
     )
-    seed: int = Field(
-        0, ge=0, lt=2**63, description="Seed of the corruptions and of the choice of images."
-    )
+    seed: Seed = Field(0, description="Seed of the corruptions and of the choice of images.")
     methods: tuple[RobustnessMethod, ...] = Field(
         ("plain", "batch_norm"),
         min_length=1,
@@ -573,7 +573,7 @@ class SearchConfig(Settings):
     )
     space: tuple[SpaceEntry, ...] = Field(min_length=1, description="What is tried.")
     corrupted_images: CorruptedImages = None
-    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the sampler, which takes 32 bits.")
+    seed: Seed = Field(0, description="Seed of the sampler.")
 
 
 class NamedChange(Settings):
@@ -592,7 +592,7 @@ class AblationConfig(Settings):
     changes: tuple[NamedChange, ...] = Field(
         min_length=1, description="Each is made to the base alone."
     )
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    seeds: tuple[Seed, ...] = Field(
         (0, 1, 2),
         min_length=1,
         description="The base and every change are trained once with each seed.",
@@ -614,7 +614,7 @@ class ScreeningConfig(Settings):
         description="Budget of every training in seconds of training steps: it gets as many "
         "images as its measured speed allows; null: the recipe's epochs are the budget.",
     )
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    seeds: tuple[Seed, ...] = Field(
         (0,), min_length=1, description="Every architecture is trained once with each seed."
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig)

@@ -74,7 +74,7 @@ def tensors_digest(*tensors: torch.Tensor) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 over the bytes of some tensors."""
     sha = hashlib.sha256()
     for tensor in tensors:
-        sha.update(tensor.detach().contiguous().cpu().numpy().data)
+        sha.update(_bytes_of(tensor))
     return sha.hexdigest()[:16]
 
 
@@ -83,6 +83,10 @@ def content_digest(tensors: Mapping[str, torch.Tensor], description: Mapping[str
     sha = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        # Through bytes, as NumPy lacks some of torch's types.
-        sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        sha.update(_bytes_of(tensor))
     return sha.hexdigest()
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    # As numbers of one byte: NumPy lacks some of torch's types.
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data

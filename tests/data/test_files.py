@@ -58,6 +58,8 @@ def test_predictions_come_back(tmp_path: Path, names: tuple[str, ...], count: in
         logits=torch.randn(count, len(names)),
         labels=torch.randint(0, len(names), (count,)),
         class_names=names,
+        classifier="of a test",
+        image_set="its images",
     )
     save_predictions(predictions, tmp_path / "predictions.safetensors")
     assert same(predictions, load_predictions(tmp_path / "predictions.safetensors"))

@@ -23,6 +23,7 @@ from cifar100_transfer.evaluation.metrics import (
     confusion_counts,
     expected_calibration_error,
     fit_temperature,
+    holm,
     mcnemar,
     most_confused_pairs,
     per_class_table,
@@ -280,6 +281,22 @@ def test_mcnemar_is_exact_for_few_differences(b: int, c: int) -> None:
 
     assert (got["b"], got["c"]) == (b, c)
     assert got["p_value"] == pytest.approx(min(1.0, 2 * tail))
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_corrected_p_values_keep_their_order_and_grow(p_values: list[float]) -> None:
+    corrected = holm(p_values)
+    assert all(
+        p <= one <= min(1, len(p_values) * p) for p, one in zip(p_values, corrected, strict=True)
+    )
+    assert [corrected[i] for i in sorted(range(len(p_values)), key=p_values.__getitem__)] == sorted(
+        corrected
+    )
+
+
+def test_holm_steps_down() -> None:
+    # 4 x 0.005, 3 x 0.01, 2 x 0.03, and 1 x 0.04, which is not below the one before.
+    assert holm([0.03, 0.01, 0.04, 0.005]) == pytest.approx([0.06, 0.03, 0.06, 0.02])
 
 
 @pytest.mark.parametrize(

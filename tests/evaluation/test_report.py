@@ -120,7 +120,8 @@ def report_of(models: dict[str, dict[str, Any]], p_value: float = 0.2) -> Report
             "accuracy_difference": 0.015,
             "first_only": 1040,
             "second_only": 890,
-            "p_value": p_value,
+            "p_value": p_value / 2,
+            "p_corrected": p_value,
         }
         for other in names[1:]
     ]

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -27,6 +28,7 @@ def result(model: str, run: str, predictions: Predictions | None) -> dict[str, A
     judged = (lambda: predictions) if predictions else None
     summary = {"device": "cpu", "validation_images": 10}
     return {
+        "metrics": {"classifier": "its own"},
         **{"model": model, "run": run, "history": history, "predictions": judged},
         "summary": summary,
     }
@@ -56,16 +58,25 @@ def test_runs_of_one_model_are_told_apart(runs: tuple[str, str], names: tuple[st
 
 
 def test_what_is_left_out_of_the_pairs_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    here, elsewhere = (
+        replace(predictions([0, 1]), image_set=images, classifier="its own")
+        for images in ("here", "elsewhere")
+    )
     results = [
-        result("a", RUN, predictions([0, 1])),
+        result("a", RUN, here),
         result("b", RUN, predictions([1, 1])),
         result("c", RUN, None),
+        result("d", RUN, elsewhere),
+        result("e", RUN, replace(here, classifier="another's")),
     ]
     with caplog.at_level(logging.INFO):
         assert compare_pairs(results, table(results)).empty
     assert caplog.messages == [
         "'c' has no stored predictions: its pairs are not tested",
+        "'e' has no stored predictions: its pairs are not tested",
         "'a' and 'b' were judged on different images: the pair is not tested",
+        "'a' and 'd' were judged on different images: the pair is not tested",
+        "'b' and 'd' were judged on different images: the pair is not tested",
     ]
 
 
@@ -175,3 +186,17 @@ def test_a_pair_says_which_of_the_two_was_right_more_often() -> None:
     (pair,) = compare_pairs(results, table(results)).to_dict("records")
     assert (pair["first"], pair["first_only"], pair["second_only"]) == ("a", 2, 1)
     assert pair["accuracy_difference"] == 0.25
+    assert pair["p_corrected"] == pair["p_value"]
+
+
+def test_pairs_are_corrected_for_their_number() -> None:
+    labels = torch.zeros(40, dtype=torch.int64)
+    said = {"a": 0, "b": 8, "c": 9}  # the number of mistakes
+    results = [
+        result(name, RUN, Predictions(torch.eye(2)[(labels + 1) * mistaken], labels, ("x", "y")))
+        for name, mistakes in said.items()
+        for mistaken in [(torch.arange(40) < mistakes).long()]
+    ]
+    pairs = compare_pairs(results, table(results))
+    assert pairs["p_value"].tolist() == pytest.approx([2 / 2**8, 2 / 2**9, 1.0])
+    assert pairs["p_corrected"].tolist() == pytest.approx([4 / 2**8, 6 / 2**9, 1.0])

@@ -15,7 +15,7 @@ from cifar100_transfer.evaluation.metrics import (
 from cifar100_transfer.evaluation.prediction import predict
 from cifar100_transfer.models import Classifier, classifier_digest
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
-from cifar100_transfer.pipelines.evaluation.nodes import compute_metrics
+from cifar100_transfer.pipelines.evaluation.nodes import compute_metrics, fit_calibration
 from cifar100_transfer.training import build_classifier
 from tests.conftest import random_image_set
 
@@ -37,13 +37,28 @@ def test_a_summary_of_another_training_is_refused() -> None:
         compute_metrics(predict(judged, images), {"temperature": 1.0}, summary, judged, images)
 
 
-def test_predictions_of_other_images_are_refused() -> None:
-    images, others = (random_image_set(classes=2, per_class=count, size=8) for count in (2, 3))
+@pytest.mark.parametrize("labels", ["others", "the same"])
+def test_predictions_of_other_images_are_refused(labels: str) -> None:
+    images = random_image_set(classes=2, per_class=2, size=8)
+    others = images.with_images(255 - images.images)
+    if labels == "others":
+        others = images.subset(torch.tensor([3, 2, 1, 0]))
     classifier = build(images, seed=0)
     summary = {"classifier": classifier_digest(classifier)}
     predictions = predict(classifier, others)
     with pytest.raises(UserError, match="predictions are of other test images than those of now"):
         compute_metrics(predictions, {"temperature": 1.0}, summary, classifier, images)
+
+
+def test_what_another_classifier_said_is_refused() -> None:
+    images = random_image_set(classes=2, per_class=2, size=8)
+    judged, other = build(images, seed=0), build(images, seed=1)
+    own, others = predict(judged, images), predict(other, images)
+    summary = {"classifier": classifier_digest(judged)}
+    with pytest.raises(UserError, match=r"predictions are another .* --from-nodes=MODEL.predict_t"):
+        compute_metrics(others, fit_calibration(own), summary, judged, images)
+    with pytest.raises(UserError, match=r"calibration is another .* --from-nodes=MODEL.predict_v"):
+        compute_metrics(own, fit_calibration(others), summary, judged, images)
 
 
 def test_metrics_are_those_at_the_fitted_temperature_and_of_the_validation_images() -> None:

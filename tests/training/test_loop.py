@@ -9,6 +9,7 @@ from torch import nn
 
 from cifar100_transfer.config import (
     AugmentationConfig,
+    AveragingConfig,
     ModelConfig,
     OptimizerConfig,
     ScheduleConfig,
@@ -76,6 +77,19 @@ def test_all_processes_judge_by_what_the_first_one_saw(
     monkeypatch.setattr(loop, "take_from_first", take, raising=False)
     history = run(sets, recipe(epochs=5, patience=2)).history
     assert [(r.validation_loss, r.validation_accuracy) for r in history] == [(0.5, 0.25)] * 3
+
+
+@pytest.mark.parametrize(("averaging", "epochs"), [("none", 3), ("swa", 8)])
+def test_patience_waits_for_the_average(
+    sets: tuple[ImageSet, ImageSet], averaging: str, epochs: int
+) -> None:
+    config = recipe(
+        epochs=10,
+        patience=2,
+        averaging=AveragingConfig(name=averaging, swa_start=0.6),
+        optimizer=OptimizerConfig(name="sgd", learning_rate=1e-30),
+    )
+    assert len(run(sets, config).history) == epochs
 
 
 def test_one_seed_gives_one_result(sets: tuple[ImageSet, ImageSet]) -> None:

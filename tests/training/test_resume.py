@@ -194,6 +194,7 @@ def test_another_precision_starts_anew(
     [
         ("torch.get_num_threads", lambda: 99, r"CPU threads was \d+ and is 99"),
         ("torch.__version__", "9.9", r"torch was '\d.*' and is '9\.9'"),
+        (f"{loop.__name__}.hardware_name", str.upper, r"hardware was '.*' and is 'CPU'"),
     ],
 )
 def test_other_circumstances_go_on_with_a_warning(

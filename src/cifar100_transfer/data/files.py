@@ -36,9 +36,10 @@ def load_image_set(path: Path) -> ImageSet:
 
 
 def save_predictions(predictions: Predictions, path: Path) -> None:
-    """Write logits, labels and class names to one file, atomically."""
+    """Write logits, labels, class names and whose they are to one file, atomically."""
     tensors = {"logits": predictions.logits, "labels": predictions.labels}
-    _save(tensors, _classes(predictions), path)
+    origin = {"classifier": predictions.classifier, "image_set": predictions.image_set}
+    _save(tensors, {**_classes(predictions), **origin}, path)
 
 
 def load_predictions(path: Path) -> Predictions:

@@ -242,8 +242,12 @@ def stratified_subset(images: ImageSet, count: int | None, seed: int) -> ImageSe
         return images
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     # One round takes one image of every class: sort by how many of its class came before.
-    by_class = torch.nn.functional.one_hot(images.labels[order], images.num_classes)
-    earlier = by_class.cumsum(0).gather(1, images.labels[order, None]).squeeze(1)
+    labels = images.labels[order]
+    by_class = labels.argsort(stable=True)
+    counts = labels.bincount(minlength=images.num_classes)
+    firsts = counts.cumsum(0) - counts
+    earlier = torch.empty_like(labels)
+    earlier[by_class] = torch.arange(len(labels)) - firsts[labels[by_class]]
     rounds = earlier.argsort(stable=True)
     return images.subset(order[rounds[:count]].sort().values)
 

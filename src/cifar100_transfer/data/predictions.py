@@ -19,6 +19,9 @@ class Predictions:
         class_names: one name a (fine) class, in label order; C different ones.
         coarse_names: one name a coarse class; empty where the data has no hierarchy.
         coarse_of_class: for each fine class the index of its coarse class; C long, or empty.
+        classifier: digest of the classifier that said it; empty where none is known, as in files
+            of earlier releases.
+        image_set: digest of the images; empty likewise.
 
     Raises:
         UserError: a shape, a dtype or a value is not as above.
@@ -29,6 +32,8 @@ class Predictions:
     class_names: tuple[str, ...]
     coarse_names: tuple[str, ...] = ()
     coarse_of_class: tuple[int, ...] = ()
+    classifier: str = ""
+    image_set: str = ""
 
     def __post_init__(self) -> None:
         classes = len(self.class_names)

@@ -6,7 +6,7 @@ smaller index comes first. (So a top-1 and a top-k hit agree, which they don't i
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -305,6 +305,24 @@ def _time_to(history: pd.DataFrame, accuracy: float) -> tuple[float, float]:
         return math.nan, math.nan
     first = int(reached.argmax())
     return float(history["epoch"].iloc[first]), float(history["seconds"].iloc[: first + 1].sum())
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number, so that at most one in 20 such lists errs at 0.05.
+
+    Args:
+        p_values: of any tests, dependent or not, each in [0, 1].
+
+    Returns:
+        Those by Holm's (1979) step-down method, in the order given: an error is to call any of the
+        differences that are not there significant.
+    """
+    ranks = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(ranks):
+        largest = max(largest, min((len(p_values) - rank) * p_values[place], 1.0))
+        corrected[place] = largest
+    return corrected
 
 
 def mcnemar(correct_a: torch.Tensor, correct_b: torch.Tensor) -> dict[str, float]:

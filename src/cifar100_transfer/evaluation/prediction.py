@@ -4,7 +4,7 @@ import torch
 
 from cifar100_transfer.data import ImageSet, Predictions
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import Classifier, predict_logits
+from cifar100_transfer.models import Classifier, classifier_digest, predict_logits
 
 VALIDATION_IMAGES = "validation_images"
 """Where the recipe of a classifier has the digest of the images that its epoch was chosen by."""
@@ -31,6 +31,8 @@ def predict(
         class_names=images.class_names,
         coarse_names=images.coarse_names,
         coarse_of_class=images.coarse_of_class,
+        classifier=classifier_digest(classifier),
+        image_set=images.digest(),
     )
 
 

@@ -175,18 +175,24 @@ def data_facts(counts: pd.DataFrame) -> dict[str, Any]:
 
 
 def pair_sentences(report: Report) -> Iterator[str]:
-    """Say of the best model and each other one whether their difference is more than chance."""
+    """Say of the best model and each other one whether their difference is more than chance.
+
+    Which model is the best was seen on the same images, so all pairs count as tested.
+    """
     best = report.table["model"].iloc[0]
     for row in report.significance.to_dict("records"):
         if row["first"] != best:
             continue
         difference = points(abs(row["accuracy_difference"]))
-        p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
+        corrected = row["p_corrected"]
+        p = "p < 0.001" if corrected < 0.001 else f"p = {corrected:.3f}"
+        pairs = len(report.significance)
+        p += f", corrected for {pairs} pairs" if pairs > 1 else ""
         counts = (
             f"{row['first_only']:,} images only the former got right, {row['second_only']:,} only "
             f"the latter; McNemar {p}"
         )
-        if row["p_value"] < SIGNIFICANT:
+        if corrected < SIGNIFICANT:
             yield f"{best} beats {row['second']} by {difference}, more than chance ({counts})."
         else:
             yield (f"The {difference} between {best} and {row['second']} may be chance ({counts}).")

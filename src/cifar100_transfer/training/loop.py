@@ -18,6 +18,7 @@ from tqdm import tqdm
 from cifar100_transfer.config import TrainingConfig
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.manifest import hardware_name
 from cifar100_transfer.models import (
     Classifier,
     is_out_of_memory,
@@ -31,7 +32,7 @@ from .checkpoint import ResumePoint, identify, load_resume_point, save_resume_po
 from .checks import check_training
 from .compute import ON_CPU, Compute
 from .processes import process_count, process_rank, take_from_first
-from .steps import Engine, not_finite, train_epoch
+from .steps import Engine, epochs_before_swa, not_finite, train_epoch
 
 logger = logging.getLogger(__name__)
 
@@ -269,7 +270,8 @@ def identify_training(
 def _circumstances(compute: Compute) -> dict[str, Any]:
     """Describe what the roundings of a training depend on, and it goes on in spite of."""
     threads = {"CPU threads": torch.get_num_threads()} if compute.device.type == "cpu" else {}
-    return {"torch": str(torch.__version__), **threads}
+    hardware = hardware_name(str(compute.device))
+    return {"torch": str(torch.__version__), "hardware": hardware, **threads}
 
 
 def _copied(
@@ -296,7 +298,10 @@ def _is_finished(history: list[EpochRecord], config: TrainingConfig) -> bool:
         return True
     if not history or config.patience is None:
         return False
-    return len(history) - best_record(history).epoch >= config.patience
+    since = best_record(history).epoch
+    if config.averaging.name == "swa":  # or it would end before there is an average
+        since = max(since, epochs_before_swa(config))
+    return len(history) - since >= config.patience
 
 
 def _run_epoch(

@@ -207,10 +207,16 @@ def _set_mode(classifier: Classifier, frozen: bool) -> None:
         norm.eval()
 
 
+def epochs_before_swa(config: TrainingConfig) -> int:
+    """Return how many epochs pass before the first of SWA, all of them without it."""
+    if config.averaging.name != "swa":
+        return config.epochs
+    # 0.58 of 50 is 28.999999999999996.
+    return int(config.averaging.swa_start * config.epochs + 1e-9)
+
+
 def _in_swa(config: TrainingConfig, epoch: int) -> bool:
-    averaging = config.averaging
-    before = int(averaging.swa_start * config.epochs + 1e-9)  # 0.58 of 50 is 28.999999999999996
-    return averaging.name == "swa" and epoch > before
+    return epoch > epochs_before_swa(config)
 
 
 def _rate_factor(config: TrainingConfig, epoch: int, index: int, steps: int) -> float:

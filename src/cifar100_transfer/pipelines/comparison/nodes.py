@@ -7,7 +7,7 @@ from typing import Any
 
 from cifar100_transfer.config import ComparisonConfig
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.pipelines.annotations import DataFrame, Figure, ImageSet
+from cifar100_transfer.pipelines.annotations import DataFrame, Figure, ImageSet, Predictions
 
 logger = logging.getLogger(__name__)
 
@@ -145,23 +145,25 @@ def compare_pairs(results: list[dict[str, Any]], comparison: DataFrame) -> DataF
     """Test every pair of models for a difference on the same test images (McNemar).
 
     Returns a row a pair: `first` and `second` model, `accuracy_difference` (first minus second),
-    `first_only` and `second_only` (images that only one of them got right) and `p_value`, not
-    corrected for the number of pairs. Pairs that were not judged on the same images, or of which
-    one has no stored predictions, are left out, and the log says so.
+    `first_only` and `second_only` (images that only one of them got right), `p_value`, and
+    `p_corrected` for the number of pairs (Holm). Pairs that were not judged on the same images, or
+    of which one has no stored predictions, are left out, and the log says so.
     """
     import pandas as pd
 
-    from cifar100_transfer.evaluation.metrics import mcnemar
+    from cifar100_transfer.evaluation.metrics import holm, mcnemar
 
     judged = {}
     for name, result in _named(results, comparison).items():
-        if result["predictions"]:
-            judged[name] = result["predictions"]()
-        else:
+        predictions = result["predictions"]() if result["predictions"] else None
+        if predictions is None or not _may_be_of(predictions, result["metrics"]):
             logger.info("'%s' has no stored predictions: its pairs are not tested", name)
+        else:
+            judged[name] = predictions
     rows = []
     for (first, one), (second, other) in combinations(judged.items(), 2):
-        if one.labels.tolist() != other.labels.tolist():
+        known = one.image_set and other.image_set
+        if (known and one.image_set != other.image_set) or not one.labels.equal(other.labels):
             logger.info(
                 "'%s' and '%s' were judged on different images: the pair is not tested",
                 first,
@@ -180,7 +182,13 @@ def compare_pairs(results: list[dict[str, Any]], comparison: DataFrame) -> DataF
             }
         )
     columns = ["first", "second", "accuracy_difference", "first_only", "second_only", "p_value"]
-    return pd.DataFrame(rows, columns=columns)
+    pairs = pd.DataFrame(rows, columns=columns)
+    return pairs.assign(p_corrected=holm(pairs["p_value"].tolist()))
+
+
+def _may_be_of(predictions: Predictions, metrics: dict[str, Any]) -> bool:
+    """Whether metrics are of the classifier that predicted; earlier releases don't say."""
+    return not predictions.classifier or predictions.classifier == metrics.get("classifier")
 
 
 def draw_comparison(comparison: DataFrame) -> Figure:

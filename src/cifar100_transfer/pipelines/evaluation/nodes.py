@@ -37,16 +37,22 @@ def predict_validation_set(
     return predict_set(classifier, images, compute)
 
 
-def fit_calibration(validation_predictions: Predictions) -> dict[str, float]:
-    """Fit the temperature on validation images, before any test image is looked at."""
+def fit_calibration(validation_predictions: Predictions) -> dict[str, Any]:
+    """Fit the temperature on validation images, before any test image is looked at.
+
+    Beside it stands the digest of the classifier that it is for.
+    """
     from cifar100_transfer.evaluation.metrics import fit_temperature
 
-    return {"temperature": fit_temperature(validation_predictions)}
+    return {
+        "temperature": fit_temperature(validation_predictions),
+        "classifier": validation_predictions.classifier,
+    }
 
 
 def compute_metrics(
     predictions: Predictions,
-    calibration: dict[str, float],
+    calibration: dict[str, Any],
     training_summary: dict[str, Any],
     classifier: Classifier,
     test_set: ImageSet,
@@ -57,8 +63,8 @@ def compute_metrics(
     `classifier` is the digest of the classifier, `test_set` that of the images.
 
     Raises:
-        UserError: the training summary is another classifier's, or the predictions are of other
-            images.
+        UserError: summary, predictions or calibration are another classifier's, or the predictions
+            are of other images.
     """
     from cifar100_transfer.evaluation.metrics import (
         classification_metrics,
@@ -70,13 +76,24 @@ def compute_metrics(
     from cifar100_transfer.evaluation.suspicion import warn_of_gap
     from cifar100_transfer.models import classifier_digest
 
-    if classifier_digest(classifier) != training_summary["classifier"]:
+    judged = classifier_digest(classifier)
+    if judged != training_summary["classifier"]:
         raise UserError(
             "the training summary is not that of the classifier which is judged, so their figures "
             "must not stand side by side: name the same run for both with --load-versions="
             "MODEL.classifier:RUN,MODEL.training_summary:RUN"
         )
-    if not predictions.labels.equal(test_set.labels):
+    for what, of, node in (
+        ("predictions are", predictions.classifier, "predict_test_set"),
+        ("calibration is", calibration.get("classifier"), "predict_validation_set"),
+    ):
+        if of not in (None, "", judged):
+            raise UserError(
+                f"the stored {what} another classifier's than the one that is judged: predict "
+                f"anew, with --from-nodes=MODEL.{node}"
+            )
+    images_differ = predictions.image_set not in ("", test_set.digest())
+    if images_differ or not predictions.labels.equal(test_set.labels):
         raise UserError(
             "the stored predictions are of other test images than those of now: predict anew, with "
             "--from-nodes=MODEL.predict_test_set"
