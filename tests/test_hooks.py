@@ -303,11 +303,11 @@ def test_parameters_that_no_node_of_a_run_takes_are_found() -> None:
     assert not parameter_checks.without_takers({"split": {"seed": 1}}, inputs)
 
 
-def test_raw_data_is_idle_where_a_training_takes_stored_images() -> None:
+def test_raw_data_is_idle_where_images_are_those_that_are_stored() -> None:
     given = {"raw_data": "DIR"}
-    for pipeline in ("simple_cnn", "tuning", "robustness"):
+    for pipeline in ("simple_cnn", "tuning", "prediction"):
         assert not parameter_checks.without_takers(given, REGISTERED[pipeline].inputs()), pipeline
-    for pipeline in ("simple_cnn", "tuning"):
+    for pipeline in ("simple_cnn", "tuning", "robustness"):
         alone = REGISTERED[pipeline].filter(node_namespaces=["simple_cnn"])
         assert parameter_checks.without_takers(given, alone.inputs()) == ["raw_data=DIR"]
 

@@ -1,8 +1,10 @@
 """What is written down about a run, and the warning where outputs are stale."""
 
 import hashlib
+import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
 
-from cifar100_transfer import manifest
+from cifar100_transfer import manifest, manifest_hooks
 from cifar100_transfer.config import ComputeConfig, SplitConfig
 from cifar100_transfer.datasets import JSONDataset, RunManifestsDataset
 from cifar100_transfer.errors import UserError
@@ -151,6 +153,25 @@ def test_a_run_leaves_a_manifest(tmp_path: Path) -> None:
     assert written["seconds"] >= written["nodes"]["double"] >= 0
     digest = hashlib.sha256((tmp_path / "source.json").read_bytes()).hexdigest()
     assert written["data"] == {"source": {"source.json": digest}}
+
+
+def test_a_run_that_was_interrupted_says_so_when_its_process_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr(manifest_hooks.atexit, "register", at_exit.append)
+
+    def press_control_c(_source: dict[str, int]) -> None:
+        raise KeyboardInterrupt
+
+    Project(tmp_path).run("1")
+    with pytest.raises(KeyboardInterrupt):
+        Project(tmp_path).run("2", node=Node(press_control_c, "source", "doubled"))
+    for end in at_exit:
+        end()
+    written = [json.loads((tmp_path / "runs" / f"{run}.json").read_text()) for run in (1, 2)]
+    assert [one["status"] for one in written] == ["finished", "interrupted"]
+    assert written[1]["seconds"] > 0
 
 
 def test_no_password_is_written_down(tmp_path: Path) -> None:

@@ -29,7 +29,13 @@ from cifar100_transfer.parameter_checks import (
     parameter_types,
     without_takers,
 )
-from cifar100_transfer.preflight_checks import check_run, maker_of, members_of, registered
+from cifar100_transfer.preflight_checks import (
+    check_images,
+    check_run,
+    maker_of,
+    members_of,
+    registered,
+)
 
 if TYPE_CHECKING:  # a tenth of the time of `kedro registry list`, which needs none
     from kedro.framework.context import KedroContext
@@ -157,6 +163,7 @@ class PreflightHooks:
         parts = (pipeline, *(part for _, part in self.prepared))
         _warn_of_idle(without_takers(given, inputs_of(parts)), pipeline)
         try:
+            check_images(pipeline, catalog)
             weights_checks.check_fit(pipeline, catalog)
         except Exception as error:
             ErrorHooks().on_pipeline_error(error)
@@ -202,7 +209,10 @@ def _warn_of_idle(idle: list[str], pipeline: Pipeline) -> None:
     if others := [one for one in idle if one not in of_ingestion]:
         logger.warning("--params: %s: no node of this run takes it", ", ".join(others))
     if of_ingestion:
-        logger.warning(
+        # Whoever judges what was trained gives the same parameters again.
+        is_usual = "train_set" not in pipeline.inputs()
+        logger.log(
+            logging.INFO if is_usual else logging.WARNING,
             "--params: %s: without effect, as the images are those that are stored",
             ", ".join(of_ingestion),
         )

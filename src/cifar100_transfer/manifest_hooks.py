@@ -1,5 +1,6 @@
 """What is written down about a run, and warnings where it re-uses what others made."""
 
+import atexit
 import logging
 import os
 import time
@@ -38,6 +39,7 @@ class ManifestHooks:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Catalog
     ) -> Generator[None, Any, Any]:
         """Store what is known before the first node, so that a killed run leaves a trace too."""
+        self._interrupted()  # one of this process that was
         self._begin, started = time.perf_counter(), datetime.now(UTC)
         self._since = started.timestamp()
         outcome = yield  # to the other hooks: the run may be refused, or absent inputs be made
@@ -77,6 +79,8 @@ class ManifestHooks:
         except Exception as error:
             ErrorHooks().on_pipeline_error(error)
             raise
+        self._catalog = catalog
+        atexit.register(self._interrupted)  # no hook hears of Ctrl-C
         return outcome
 
     @hook_impl
@@ -115,8 +119,20 @@ class ManifestHooks:
     def on_pipeline_error(self, error: Exception, catalog: Catalog) -> None:
         """Store how far the run came."""
         self._manifest["error"] = f"{type(error).__name__}: {error}"
+        self._try_to_finish("failed", catalog)
+
+    def _interrupted(self) -> None:
+        """Store how far a run came that went on when it ended with the process, or the next began.
+
+        Processes that a run has started end without it.
+        """
+        atexit.unregister(self._interrupted)
+        if self._manifest.get("status") == "running":
+            self._try_to_finish("interrupted", self._catalog)
+
+    def _try_to_finish(self, status: str, catalog: Catalog) -> None:
         try:
-            self._finish("failed", catalog)
+            self._finish(status, catalog)
         except Exception as refusal:
             # On a full disk, say, where it must not hide what stopped the run.
             logger.warning("The manifest of this run can't be stored: %s", refusal.__cause__)

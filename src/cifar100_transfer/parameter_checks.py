@@ -140,9 +140,8 @@ def check_chosen_model(given: Mapping[str, Any], inputs: Iterable[str]) -> None:
 def without_takers(given: Mapping[str, Any], inputs: Iterable[str]) -> list[str]:
     """Return the parameters of the command line that no node of a run takes, as `path=value`.
 
-    What the catalog and hooks take is left out, but for `raw_data` and its like of a training:
-    where it reads no raw data, it would train on images that are stored already, which may be
-    others.
+    What the catalog and hooks take is left out, but for `raw_data` and its like where the run reads
+    none, but images that are stored already, which may be others.
 
     Args:
         given: parameters of the command line.
@@ -156,7 +155,7 @@ def without_takers(given: Mapping[str, Any], inputs: Iterable[str]) -> list[str]
         if path.partition(".")[0] not in CATALOG_PARAMETERS
         and not any(f"{path}.".startswith(f"{group}.") for group in groups)
     ]
-    if "train_set" in taken and "cifar100_raw" not in taken:
+    if any(name.endswith("_set") for name in taken) and "cifar100_raw" not in taken:
         idle += [f"{name}={given[name]}" for name in RAW_DATA_PARAMETERS if name in given]
     return idle
 

@@ -20,6 +20,7 @@ from cifar100_transfer.config import (
 from cifar100_transfer.configuration import Catalog
 from cifar100_transfer.datasets import ArtifactDataset
 from cifar100_transfer.errors import UserError
+from cifar100_transfer.pipeline_registry import ENSEMBLE
 
 _ENSEMBLE = "params:ensemble"
 _CHALLENGE = "challenge_files"
@@ -170,6 +171,8 @@ def _check_members(pipeline: Pipeline, catalog: Catalog) -> None:
     """Refuse members that are not there, or are about to be trained by this very run."""
     for member in members_of(pipeline, catalog):
         name = f"{member}.classifier"
+        if member == ENSEMBLE:
+            raise UserError(f"ensemble.members: '{member}' is an ensemble itself: name its members")
         if name in pipeline.all_outputs():
             raise UserError(
                 f"ensemble.members: '{member}' is trained by this very run, and may come too late: "
@@ -201,6 +204,28 @@ def _check_inputs(pipeline: Pipeline, catalog: Catalog) -> None:
         f"first{leave_out}; missing, and what makes it: {', '.join(map(_with_maker, missing))}; "
         f"keep this run's --env and --params"
     )
+
+
+def check_images(pipeline: Pipeline, catalog: Catalog) -> None:
+    """Refuse test images of another ingestion than the validation images that are stored.
+
+    An ingestion that was stopped between the two may have left training images among them.
+
+    Raises:
+        UserError: they are, or a file can't be read.
+    """
+    from cifar100_transfer.data import check_made_together, read_division
+
+    if "test_set" not in pipeline.inputs():
+        return
+    stored = {name: catalog.get(name) for name in ("validation_set", "test_set")}
+    divisions = {
+        name: read_division(dataset.load_path())
+        for name, dataset in stored.items()
+        if isinstance(dataset, ArtifactDataset) and dataset.exists()
+    }
+    # Sets of one's own making, and test sets of earlier releases, don't say.
+    check_made_together(**{name: division for name, division in divisions.items() if division})
 
 
 def _check_challengers(pipeline: Pipeline, catalog: Catalog) -> None:

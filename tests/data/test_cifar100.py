@@ -238,10 +238,12 @@ def test_absent_unofficial_data_is_not_fetched(tmp_path: Path) -> None:
         read_cifar100(tmp_path, official=False)
 
 
-def test_a_file_in_place_of_the_folder_is_a_user_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(UserError, match="file"):
+@pytest.mark.parametrize("content", [b"not a folder", gzip.decompress(archive_bytes(tiny()))])
+def test_a_file_in_place_of_the_folder_is_not_to_be_deleted(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(UserError, match=r"file is no cifar-100-python\.tar\.gz") as error:
         read_cifar100(tmp_path / "file")
+    assert "Delete" not in str(error.value)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])

@@ -12,6 +12,7 @@ from cifar100_transfer.data import ImageSet, Predictions
 from cifar100_transfer.data.files import (
     load_image_set,
     load_predictions,
+    read_division,
     save_image_set,
     save_predictions,
 )
@@ -49,6 +50,7 @@ def test_image_sets_come_back(
     )
     save_image_set(images, tmp_path / "set.safetensors")
     assert same(images, load_image_set(tmp_path / "set.safetensors"))
+    assert read_division(tmp_path / "set.safetensors") == images.division
 
 
 @given(names=NAMES, count=st.integers(1, 4))
@@ -74,6 +76,8 @@ def test_views_are_stored_as_they_look(tmp_path: Path, image_set: ImageSet) -> N
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"set\.safetensors does not exist: run the pipeline"):
         load_image_set(tmp_path / "set.safetensors")
+    with pytest.raises(UserError, match=r"set\.safetensors does not exist: run the pipeline"):
+        read_division(tmp_path / "set.safetensors")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9])

@@ -28,6 +28,7 @@ from cifar100_transfer.evaluation.report import (
     settings_table,
     shift_sentences,
     time_sentences,
+    trained_on_others,
     transfer_sentences,
     tuning_sentences,
 )
@@ -127,7 +128,10 @@ def report_of(models: dict[str, dict[str, Any]], p_value: float = 0.2) -> Report
     ]
     histories = {name: m["history"] for name, m in models.items()}
     counts = pd.DataFrame(
-        {"set": ["train", "test"], "class": "a", "coarse_class": "", "images": [800, 1000]}
+        {
+            "set": ["train", "validation", "test"],
+            **{"class": "a", "coarse_class": "", "images": [800, 200, 1000]},
+        }
     )
     return Report(
         models=models,
@@ -170,6 +174,19 @@ def test_a_difference_is_called_chance_by_its_p_value(p_value: float, said: str)
     assert said in sentence
     assert "1.5 points" in plain(sentence)
     assert "1,040 images only the former got right, 890 only the latter" in sentence
+
+
+def test_models_of_another_ingestion_are_named() -> None:
+    other, ensemble = model(), model()
+    other["summary"] = {**other["summary"], "train_images": 1200}
+    del ensemble["summary"]["train_images"]
+    report = report_of({"alike": model(), "other": other, "ensemble": ensemble})
+    assert list(trained_on_others(report)) == [
+        "other was trained on 1,200 images and validated on 200, those of another ingestion."
+    ]
+    page = render_report(report)
+    assert "those of another ingestion" in page
+    assert "<th>training images</th><td>800</td><td>1,200</td><td>\N{EN DASH}</td>" in page
 
 
 def test_transfer_is_compared_with_the_same_network_from_scratch() -> None:

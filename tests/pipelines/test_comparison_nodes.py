@@ -189,6 +189,20 @@ def test_a_pair_says_which_of_the_two_was_right_more_often() -> None:
     assert pair["p_corrected"] == pair["p_value"]
 
 
+def test_different_numbers_of_training_images_are_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    results = [judged(name, 0.5, test_set=None) for name in ("a", "b", "c")]
+    for result, count in zip(results, (600, 200, None), strict=True):
+        result["summary"]["train_images"] = count
+    compare_models(results[::2], ComparisonConfig(), TEST_SET)
+    assert not caplog.messages
+    table = compare_models(results, ComparisonConfig(), TEST_SET)
+    assert table["train_images"].fillna(0).tolist() == [600, 200, 0]
+    (message,) = caplog.messages
+    assert message.endswith("by their recipes alone: a on 600, b on 200")
+
+
 def test_pairs_are_corrected_for_their_number() -> None:
     labels = torch.zeros(40, dtype=torch.int64)
     said = {"a": 0, "b": 8, "c": 9}  # the number of mistakes

@@ -135,6 +135,12 @@ def test_what_this_run_trains_is_no_member_yet(run: Run) -> None:
         preflight_checks._check_members(both, catalog)
 
 
+def test_an_ensemble_is_no_member_of_itself() -> None:
+    catalog = DataCatalog({"params:ensemble": MemoryDataset({"members": ["ensemble"]})})
+    with pytest.raises(UserError, match="'ensemble' is an ensemble itself: name its members"):
+        preflight_checks._check_members(register_pipelines()["ensemble"], catalog)
+
+
 def test_members_that_were_validated_on_other_images_are_refused(project: Path, run: Run) -> None:
     run("simple_cnn", to_outputs=TRAINED)
     split = {"split": {"validation_share": 0.2, "seed": 1}}

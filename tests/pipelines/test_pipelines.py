@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 from kedro.runner import ParallelRunner, ThreadRunner
 
+from cifar100_transfer import hooks
 from cifar100_transfer.datasets import ImageSetDataset
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import load_classifier
+from cifar100_transfer.parameter_checks import without_takers
 from cifar100_transfer.pipeline_registry import MODELS, REPORT_MODELS, register_pipelines
 from tests.conftest import random_image_set
 from tests.pipelines.conftest import Run, newest
@@ -299,6 +301,46 @@ def test_parameters_of_the_ingestion_of_stored_images_are_said_to_be_without_eff
     assert "split.train_images=200" in of_ingestion
     assert of_ingestion.endswith(": without effect, as the images are those that are stored")
     assert "Training simple_cnn (simple_cnn) on 400 images" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "level"), [("robustness", "INFO"), ("tuning", "WARNING"), ("simple_cnn", None)]
+)
+def test_raw_data_of_stored_images_is_said_to_be_without_effect(
+    caplog: pytest.LogCaptureFixture, pipeline: str, level: str | None
+) -> None:
+    chosen = register_pipelines()[pipeline]
+    if level:
+        chosen = chosen.filter(node_namespaces=["simple_cnn"])
+    idle = without_takers({"raw_data": "/nowhere"}, chosen.inputs())
+    with caplog.at_level("INFO"):
+        hooks._warn_of_idle(idle, chosen)
+    said = [(record.levelname, record.message) for record in caplog.records]
+    effect = "--params: raw_data=/nowhere: without effect, as the images are those that are stored"
+    assert said == ([(level, effect)] if level else [])
+
+
+def test_test_images_of_an_ingestion_that_was_stopped_are_refused(project: Path, run: Run) -> None:
+    run("simple_cnn", to_outputs=["simple_cnn.classifier"])
+    test_set = project / "data" / "sample" / "05_model_input" / "test_set.safetensors"
+    former = test_set.read_bytes()
+    run("ingestion", parameters={"split": {"validation_share": 0.5}})
+    test_set.write_bytes(former)
+    with pytest.raises(UserError, match="validation_set and test_set are of different ingestions"):
+        run("simple_cnn", node_names=["simple_cnn.predict_test_set"])
+
+
+@pytest.mark.parametrize("methods", [["plain"], ["tta"], ["plain", "batch_norm"]])
+def test_images_of_another_split_are_refused_before_anything_is_measured(
+    run: Run, caplog: pytest.LogCaptureFixture, methods: list[str]
+) -> None:
+    run("simple_cnn", to_outputs=["simple_cnn.classifier"])
+    run("ingestion", parameters={"split": {"validation_share": 0.5}})
+    caplog.set_level("INFO")
+    few = {"robustness": {"images": 4, "methods": methods}}
+    with pytest.raises(UserError, match="validation images are of another split"):
+        run("robustness", namespaces=["simple_cnn"], parameters=few)
+    assert "measure_on" not in caplog.text
 
 
 def test_a_version_that_is_not_there_is_refused_and_nothing_made(project: Path, run: Run) -> None:

@@ -197,6 +197,11 @@ def _open_archive(
                 file = tar.extractfile(member)
                 assert file is not None  # it is a regular file
                 yield missing.pop(member.name), io.BytesIO(file.read())
+    except gzip.BadGzipFile as error:
+        raise UserError(
+            f"{archive} is no {publication.folder}.tar.gz ({error}). "
+            f"{_advice(publication, archive.parent)}"
+        ) from error
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise UserError(
             f"{archive} is damaged ({error}). Delete it. {_advice(publication, archive.parent)}"

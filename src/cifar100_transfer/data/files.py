@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,7 +11,7 @@ import safetensors
 import torch
 
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.sealed import pack, unpack
+from cifar100_transfer.sealed import pack, read_description, unpack
 from cifar100_transfer.storage import atomic_path
 
 from .image_set import ImageSet
@@ -33,6 +35,16 @@ def load_image_set(path: Path) -> ImageSet:
         UserError: no such file, damaged, or not an image set.
     """
     return _load(path, ImageSet, {"images", "labels"})
+
+
+def read_division(path: Path) -> str:
+    """Return the division of a stored image set, empty where none is known; reads no image.
+
+    Raises:
+        UserError: no such file, damaged, or not an image set.
+    """
+    with _readable(path):
+        return str(read_description(path, _METADATA_KEY).get("division", ""))
 
 
 def save_predictions(predictions: Predictions, path: Path) -> None:
@@ -66,12 +78,19 @@ def _save(tensors: dict[str, torch.Tensor], description: dict[str, Any], path: P
 
 
 def _load(path: Path, kind: type[Stored], wanted: set[str]) -> Stored:
-    try:
+    with _readable(path):
         tensors, description = unpack(path, _METADATA_KEY)
         if set(tensors) != wanted:
             raise UserError(f"it holds {sorted(tensors)} instead of {sorted(wanted)}")
         values: dict[str, Any] = {key: _plain(value) for key, value in description.items()}
         return kind(**(values | tensors))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say what is wrong with a file that can't be read."""
+    try:
+        yield
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the pipeline that makes it") from None
     except KeyError:

@@ -149,22 +149,21 @@ def channel_statistics(images: torch.Tensor) -> Normalization:
     return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
-def of_one_division(train_set: ImageSet, validation_set: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Return the sets with a name of their division, the same for both and made of their content.
+def of_one_division(*sets: ImageSet) -> tuple[ImageSet, ...]:
+    """Return sets with a name of their division, the same for all and made of their content.
 
     Args:
-        train_set: images to train on.
-        validation_set: images to choose by; none of them is in the other set.
+        sets: to train on, to choose by, to judge on; no image of one is in another.
     """
-    digests = train_set.digest() + validation_set.digest()
+    digests = "".join(images.digest() for images in sets)
     name = hashlib.sha256(digests.encode()).hexdigest()[:16]
-    return replace(train_set, division=name), replace(validation_set, division=name)
+    return tuple(replace(images, division=name) for images in sets)
 
 
 def check_division(
     train_set: ImageSet, validation_set: ImageSet, normalization: Mapping[str, Any]
 ) -> None:
-    """Refuse sets that were not made together: images of one may be among those of the other.
+    """Refuse sets to train on and to choose by that were not made together (`check_made_together`).
 
     Args:
         train_set: the images to train on.
@@ -174,16 +173,26 @@ def check_division(
     Raises:
         UserError: the ingestion that made one of the three did not make the others.
     """
-    for name, division in (
-        ("validation_set", validation_set.division),
-        ("normalization", normalization.get("division", train_set.division)),
-    ):
-        if division != train_set.division:
-            raise UserError(
-                f"train_set and {name} are of different ingestions, as after one that was stopped "
-                f"or runs just now: run `kedro run --pipelines=ingestion` with the parameters you "
-                f"want, then this again"
-            )
+    division = train_set.division
+    check_made_together(train_set=division, validation_set=validation_set.division)
+    check_made_together(train_set=division, normalization=normalization.get("division", division))
+
+
+def check_made_together(**divisions: str) -> None:
+    """Refuse what different ingestions made: images of one set may be among those of another.
+
+    Args:
+        divisions: by the name of what an ingestion stores.
+
+    Raises:
+        UserError: they differ.
+    """
+    if len(set(divisions.values())) > 1:
+        raise UserError(
+            f"{' and '.join(divisions)} are of different ingestions, as after one that was stopped "
+            f"or runs just now: run `kedro run --pipelines=ingestion` with the parameters you "
+            f"want, then this again"
+        )
 
 
 def stratified_split(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:

@@ -85,8 +85,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} is no state dict, or may be hostile: it was not loaded") from error
     except Exception as error:
-        # A damaged pickle can fail in any way, and without a message.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        # A damaged pickle can fail in any way, without a message, or with a number for one.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"{path} is damaged or no file of weights ({reason})") from error
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()

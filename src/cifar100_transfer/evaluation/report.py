@@ -85,6 +85,7 @@ def render_report(report: Report) -> str:
     return _template("report.html.j2").render(
         rows=rows,
         data=data_facts(report.class_counts),
+        trained_on_others=list(trained_on_others(report)),
         headline=headline(report.table),
         comparisons=[*pair_sentences(report), *transfer_sentences(report)],
         settings=settings_table(report.models),
@@ -174,6 +175,18 @@ def data_facts(counts: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def trained_on_others(report: Report) -> Iterator[str]:
+    """Name the models whose training or validation images are not as many as are stored now."""
+    stored = data_facts(report.class_counts)["images"]
+    for name, model in report.models.items():
+        used = {part: model["summary"].get(f"{part}_images") for part in ("train", "validation")}
+        if any(used[part] not in (None, stored.get(part)) for part in used):
+            yield (
+                f"{name} was trained on {used['train']:,} images and validated on "
+                f"{used['validation']:,}, those of another ingestion."
+            )
+
+
 def pair_sentences(report: Report) -> Iterator[str]:
     """Say of the best model and each other one whether their difference is more than chance.
 
@@ -210,6 +223,8 @@ def transfer_sentences(report: Report) -> Iterator[str]:
                 continue
             gain = accuracy[name] - accuracy[other]
             changed = _differing_settings({name: model, other: scratch})
+            if model["summary"].get("train_images") != scratch["summary"].get("train_images"):
+                changed.append("number of images")
             besides = f", and training it with another {_listed(changed)}," if changed else ""
             yield (
                 f"{name} and {other} are the same network, {model['summary']['architecture']}: "

@@ -30,6 +30,8 @@ _FROM_SUMMARY = (
     "architecture",
     "parameters",
     "flops",
+    "train_images",
+    "validation_images",
     "epochs",
     "best_epoch",
     "seconds",
@@ -77,8 +79,21 @@ def compare_models(
                 "uncommitted_changes": git.get("dirty"),
             }
         )
-    table = pd.DataFrame(rows).astype({"epochs": "Int64", "best_epoch": "Int64"})
+    counts = ("train_images", "validation_images", "epochs", "best_epoch")
+    table = pd.DataFrame(rows).astype(dict.fromkeys(counts, "Int64"))
+    _warn_of_other_images(table)
     return table.sort_values("test_accuracy", ascending=False, ignore_index=True)
+
+
+def _warn_of_other_images(table: DataFrame) -> None:
+    """Say where more images alone could make a model better than another."""
+    trained = table.dropna(subset=["train_images"]).drop_duplicates("train_images")
+    if len(trained) > 1:
+        logger.warning(
+            "models were trained on different numbers of images, so that they don't differ by "
+            "their recipes alone: %s",
+            ", ".join(f"{row.model} on {row.train_images:,}" for row in trained.itertuples()),
+        )
 
 
 def _judged_on(images: str, results: list[dict[str, Any]]) -> list[dict[str, Any]]:

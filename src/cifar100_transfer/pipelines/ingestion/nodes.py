@@ -27,7 +27,7 @@ def split_images(
     _check_alike(official_train, test_set)
     train_set, validation_set = stratified_split(official_train, split.validation_share, split.seed)
     train_set = stratified_subset(train_set, split.train_images, split.seed)
-    train_set, validation_set = of_one_division(train_set, validation_set)
+    train_set, validation_set, test_set = of_one_division(train_set, validation_set, test_set)
     _warn_of_copies("validation", validation_set, "training", train_set)
     _warn_of_copies("test", test_set, "training", train_set)
     _warn_of_copies("test", test_set, "validation", validation_set)

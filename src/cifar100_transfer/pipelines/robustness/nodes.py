@@ -31,11 +31,11 @@ def choose_adaptation(
     from cifar100_transfer.evaluation.prediction import check_validation
     from cifar100_transfer.evaluation.robustness import rank_source_weights
 
+    check_validation(classifier, validation_set)  # before anything is measured
     if not set(ADAPTING) & set(robustness.methods):
         return {"source_weight": None, "candidates": {}}
     if len(robustness.source_weights) == 1 and has_batch_norm(classifier):
         return {"source_weight": robustness.source_weights[0], "candidates": {}}
-    check_validation(classifier, validation_set)
     validation_set = _prepare(validation_set, robustness, compute, classifier)
     ranked = rank_source_weights(
         classifier, validation_set, robustness.source_weights, robustness.seed, model
