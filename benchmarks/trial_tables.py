@@ -3,6 +3,7 @@
 Apart from `report_tables`, as it needs Optuna, which the scripts for a GPU machine do without.
 """
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -38,9 +39,13 @@ def ablation_table(trials: pd.DataFrame) -> str:
     titles += ["training images, %", "time"]
     columns += [
         [f"{100 * trained[name]:.1f}" for name in changes],
-        ["", *(f"{value:.2f} times" for value in table["relative_time"].iloc[1:])],
+        ["", *map(_times, table["relative_time"].iloc[1:])],
     ]
     return _markdown(titles, columns)
+
+
+def _times(ratio: float) -> str:
+    return "\N{EN DASH}" if math.isnan(ratio) else f"{ratio:.2f} times"
 
 
 def grid_table(trials: pd.DataFrame, down: str, across: str) -> str:

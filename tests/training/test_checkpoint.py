@@ -185,7 +185,9 @@ def test_one_of_another_training_is_left_unused_with_the_difference(
     wanted = {"seed": 0, "size": (8, 8), "optimizer": {"name": "sgd", "rate": 0.1}} | changes
     assert load_resume_point(tmp_path, identify(wanted), {}) is None
     file = tmp_path / "resume.pt"
-    assert caplog.messages == [f"{file} of epoch 2 is not used: {said}"]
+    assert caplog.messages == [
+        f"{file} of epoch 2 is not used, and the first epoch will replace it: {said}"
+    ]
     assert file.exists()
 
 

@@ -331,4 +331,4 @@ def test_other_images_or_initial_weights_start_anew(
         run(until=1)
     run(until=None, changed=changed)
     assert seen == [1, 1, 2, 3]
-    assert f"is not used: {changed} was" in caplog.text
+    assert f"is not used, and the first epoch will replace it: {changed} was" in caplog.text

@@ -414,6 +414,19 @@ def test_a_pair_with_a_failed_half_is_left_out() -> None:
     assert row["relative_time"] == pytest.approx((1.5 + 2.0) / 2)
 
 
+def test_times_are_of_pairs_on_the_same_hardware() -> None:
+    rows = [
+        *(("base", seed, "complete", 0.5, 10.0, "fast") for seed in (0, 1)),
+        ("a", 0, "complete", 0.5, 12.0, "fast"),
+        *((name, 1, "complete", 0.5, 99.0, "slow") for name in ("a", "b")),
+    ]
+    columns = ["change", "seed", "state", "validation_accuracy", "seconds", "hardware"]
+    table = paired_differences(pd.DataFrame(rows, columns=columns), ["base", "a", "b"])
+    assert table["seeds"].tolist() == [2, 2, 1]
+    assert table["relative_time"].tolist()[:2] == pytest.approx([1.0, 1.2])
+    assert math.isnan(table["relative_time"].iloc[2])
+
+
 def test_screening_says_why_a_network_takes_no_image(
     data: TrialData, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,7 +117,8 @@ def load_resume_point(
 ) -> ResumePoint | None:
     """Return the folder's resume point, or None if there is none that fits.
 
-    One of another training, or a damaged one, is left unused; a warning names the difference. One
+    One of another training, or a damaged one, is left unused; a warning names the difference, so
+    that the training can be stopped before the file is replaced. One
     from other circumstances is used, and a warning says that results will differ.
 
     Args:
@@ -134,7 +135,10 @@ def load_resume_point(
         logger.warning("%s is not used: %s", file, error)
         return None
     if difference := _difference(point.identity, identity):
-        logger.warning("%s of epoch %d is not used: %s", file, point.epoch, difference)
+        logger.warning(
+            "%s of epoch %d is not used, and the first epoch will replace it: %s",
+            *(file, point.epoch, difference),
+        )
         return None
     if difference := _difference(point.circumstances, circumstances):
         logger.warning("The result will not be that of an undisturbed run: %s", difference)

@@ -87,8 +87,8 @@ def paired_differences(
     narrow with few seeds, as it can't reach beyond the differences it has seen.
 
     Args:
-        trials: rows with `change`, `seed`, `state`, `accuracy`'s column, and `seconds` of
-            training.
+        trials: rows with `change`, `seed`, `state`, `accuracy`'s column, `seconds` of training, and
+            the `hardware` that it was on, which trials of earlier releases lack.
         changes: names in the order of the rows; the first is the base.
         accuracy: the column that is compared.
 
@@ -96,9 +96,12 @@ def paired_differences(
         Columns `change`, `seeds` (pairs that both ended), `accuracy`'s (mean over them),
         `difference` (mean over pairs, in accuracy), `t_low`, `t_high`, `bootstrap_low`,
         `bootstrap_high` (95 % intervals; NaN for fewer than two pairs and for the base),
-        `relative_time` (of training, over the base's with the same seed: median over pairs).
+        `relative_time` (of training, over the base's with the same seed: median over pairs on
+        the same hardware; NaN if there is none).
     """
     complete = trials[trials["state"] == "complete"]
+    named = complete.get("hardware", pd.Series("", complete.index)).fillna("")
+    hardware = complete.assign(hardware=named).pivot_table("hardware", "seed", "change", "first")
     by_seed, seconds = (
         complete.pivot_table(column, "seed", "change") for column in (accuracy, "seconds")
     )
@@ -106,6 +109,8 @@ def paired_differences(
     for name in changes:
         pairs = by_seed.reindex(columns=[name, changes[0]]).dropna()
         times = seconds.reindex(columns=[name, changes[0]])
+        used = hardware.reindex(columns=[name, changes[0]])
+        times = times[used.iloc[:, 0] == used.iloc[:, 1]]
         differences = (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy()
         t_low, t_high = student_interval(differences)
         low, high = bootstrap_interval(differences)

@@ -238,7 +238,7 @@ def ablation(table: pd.DataFrame, title: str, accuracy: str = CLEAN) -> Figure:
     axes.set_yticks(positions, [cut(str(name), 40) for name in changes["change"]])
     for position, time in zip(positions, changes["relative_time"], strict=True):
         axes.annotate(
-            f"{time:.2f} times the time",
+            "" if math.isnan(time) else f"{time:.2f} times the time",
             (1.01, position),
             xycoords=("axes fraction", "data"),
             va="center",

@@ -2,6 +2,7 @@
 
 from cifar100_transfer.data import stratified_subset
 from cifar100_transfer.evaluation.robustness import measure_robustness, predictors_of
+from cifar100_transfer.manifest import hardware_name
 from cifar100_transfer.models import Classifier
 from cifar100_transfer.training import TrainingResult
 
@@ -32,6 +33,7 @@ def judge(result: TrainingResult, data: TrialData, corrupted_images: int | None)
     summary = result.summary()
     names = (CLEAN, "best_epoch", "epochs", "train_accuracy", "seconds", "images_per_second")
     figures = {name: summary[name] for name in names}
+    figures["hardware"] = hardware_name(str(data.compute.device))
     if corrupted_images is not None:
         accuracy = _mean_corruption_accuracy(result.classifier, data, corrupted_images)
         figures = {CORRUPTED: accuracy, **figures}
