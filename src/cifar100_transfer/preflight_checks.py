@@ -9,6 +9,7 @@ from kedro.io.core import generate_timestamp
 from kedro.pipeline import Pipeline
 
 from cifar100_transfer.config import (
+    ADAPTING,
     AblationConfig,
     ComputeConfig,
     EnsembleConfig,
@@ -24,6 +25,7 @@ from cifar100_transfer.pipeline_registry import ENSEMBLE
 
 _ENSEMBLE = "params:ensemble"
 _CHALLENGE = "challenge_files"
+_SUBMISSION = "params:submission"
 # Of the nodes that train.
 TRAINING_TAGS = {"training", "search", "ablation", "screening"}
 
@@ -229,15 +231,18 @@ def check_images(pipeline: Pipeline, catalog: Catalog) -> None:
 
 
 def _check_challengers(pipeline: Pipeline, catalog: Catalog) -> None:
-    """Refuse classifiers of other data before gigabytes of challenge files are fetched for them."""
+    """Refuse what can't predict the challenge before gigabytes of its files are fetched."""
     taken = {name for node in pipeline.nodes if _CHALLENGE in node.inputs for name in node.inputs}
     for name in sorted(name for name in taken & pipeline.inputs() if name.endswith(".classifier")):
         dataset = catalog.get(name)
         if isinstance(dataset, ArtifactDataset) and dataset.exists():
-            from cifar100_transfer.evaluation.challenge import check_challenger
-            from cifar100_transfer.models import read_spec
+            from cifar100_transfer.evaluation.challenge import check_challenger, check_method
+            from cifar100_transfer.models import load_classifier, read_spec
 
             check_challenger(read_spec(dataset.load_path()))
+            config = catalog.load(_SUBMISSION)
+            if config.method in ADAPTING:
+                check_method(load_classifier(dataset.load_path()), config)
 
 
 def _with_maker(name: str) -> str:

@@ -186,6 +186,19 @@ def test_a_classifier_of_other_data_is_refused_before_anything_is_fetched(
         run("submission", env="local", namespaces=["simple_cnn"])
 
 
+def test_a_method_without_anything_to_adapt_is_refused_before_anything_is_fetched(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_args: Any) -> None:
+        raise AssertionError("no file is asked for")
+
+    monkeypatch.setitem(challenge_datasets._SOURCES, "official", fetch)
+    store_classifier(project / "data", classes=100)
+    adapting = {"submission": {"method": "batch_norm", "source_weight": 0.0}}
+    with pytest.raises(UserError, match=r"method=batch_norm: simple_cnn has no batch norm"):
+        run("submission", env="local", namespaces=["simple_cnn"], parameters=adapting)
+
+
 def test_missing_classifiers_stop_a_run_of_several_models_before_any_is_worked_on(
     project: Path, run: Run
 ) -> None:

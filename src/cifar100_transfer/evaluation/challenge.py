@@ -101,13 +101,9 @@ def predict_challenge(
             full disk.
     """
     check_challenger(classifier.spec)
+    check_method(classifier, config)
     names = classifier.spec.class_names
     adapts = config.method in ADAPTING
-    if adapts and not has_batch_norm(classifier):
-        raise UserError(
-            f"submission.method={config.method}: {classifier.spec.architecture} has no batch "
-            f"normalisation to adapt: choose plain or tta"
-        )
     origin = classifier_digest(classifier)
     if config.method != "plain":
         origin += f" {config.method} {config.source_weight if adapts else ''}"
@@ -153,6 +149,15 @@ def check_challenger(spec: ClassifierSpec) -> None:
         raise UserError(
             f"the challenge's images are of {SIDE} x {SIDE} pixels, but the classifier was trained "
             f"on {height} x {width}: train one on CIFAR-100"
+        )
+
+
+def check_method(classifier: Classifier, config: SubmissionConfig) -> None:
+    """Raise a `UserError` if a classifier has nothing of what the method adapts."""
+    if config.method in ADAPTING and not has_batch_norm(classifier):
+        raise UserError(
+            f"submission.method={config.method}: {classifier.spec.architecture} has no batch "
+            f"normalisation to adapt: choose plain or tta"
         )
 
 
