@@ -156,7 +156,7 @@ def test_a_run_leaves_a_manifest(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_interrupted_says_so_when_its_process_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     at_exit: list[Callable[[], None]] = []
     monkeypatch.setattr(manifest_hooks.atexit, "register", at_exit.append)
@@ -167,8 +167,10 @@ def test_a_run_that_was_interrupted_says_so_when_its_process_ends(
     Project(tmp_path).run("1")
     with pytest.raises(KeyboardInterrupt):
         Project(tmp_path).run("2", node=Node(press_control_c, "source", "doubled"))
+    caplog.set_level("INFO")
     for end in at_exit:
         end()
+    assert caplog.messages == ["Interrupted: the same command goes on from what is stored"]
     written = [json.loads((tmp_path / "runs" / f"{run}.json").read_text()) for run in (1, 2)]
     assert [one["status"] for one in written] == ["finished", "interrupted"]
     assert written[1]["seconds"] > 0

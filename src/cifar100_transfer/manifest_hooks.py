@@ -128,6 +128,7 @@ class ManifestHooks:
         """
         atexit.unregister(self._interrupted)
         if self._manifest.get("status") == "running":
+            logger.info("Interrupted: the same command goes on from what is stored")
             self._try_to_finish("interrupted", self._catalog)
 
     def _try_to_finish(self, status: str, catalog: Catalog) -> None:
