@@ -180,12 +180,14 @@ def test_models_of_another_ingestion_are_named() -> None:
     other, ensemble = model(), model()
     other["summary"] = {**other["summary"], "train_images": 1200}
     del ensemble["summary"]["train_images"]
+    ensemble["summary"]["validation_images"] = 150
     report = report_of({"alike": model(), "other": other, "ensemble": ensemble})
     assert list(trained_on_others(report)) == [
-        "other was trained on 1,200 images and validated on 200, those of another ingestion."
+        "other had 1,200 train images: it was trained after another ingestion.",
+        "ensemble had 150 validation images: it was trained after another ingestion.",
     ]
     page = render_report(report)
-    assert "those of another ingestion" in page
+    assert "1,200 train images: it was trained" in page
     assert "<th>training images</th><td>800</td><td>1,200</td><td>\N{EN DASH}</td>" in page
 
 

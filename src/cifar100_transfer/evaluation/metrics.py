@@ -308,14 +308,14 @@ def _time_to(history: pd.DataFrame, accuracy: float) -> tuple[float, float]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number, so that at most one in 20 such lists errs at 0.05.
+    """Correct p-values for their number by Holm's (1979) step-down method.
 
     Args:
         p_values: of any tests, dependent or not, each in [0, 1].
 
     Returns:
-        Those by Holm's (1979) step-down method, in the order given: an error is to call any of the
-        differences that are not there significant.
+        In the order given. In at most one of 20 such lists any that tests a difference which is not
+        there is under 0.05.
     """
     ranks = sorted(range(len(p_values)), key=lambda place: p_values[place])
     corrected, largest = [0.0] * len(p_values), 0.0

@@ -179,12 +179,13 @@ def trained_on_others(report: Report) -> Iterator[str]:
     """Name the models whose training or validation images are not as many as are stored now."""
     stored = data_facts(report.class_counts)["images"]
     for name, model in report.models.items():
-        used = {part: model["summary"].get(f"{part}_images") for part in ("train", "validation")}
-        if any(used[part] not in (None, stored.get(part)) for part in used):
-            yield (
-                f"{name} was trained on {used['train']:,} images and validated on "
-                f"{used['validation']:,}, those of another ingestion."
-            )
+        others = [
+            f"{used:,} {part} images"
+            for part in ("train", "validation")
+            if (used := model["summary"].get(f"{part}_images")) not in (None, stored.get(part))
+        ]
+        if others:
+            yield f"{name} had {' and '.join(others)}: it was trained after another ingestion."
 
 
 def pair_sentences(report: Report) -> Iterator[str]:
