@@ -89,6 +89,10 @@ def fails(_source: dict[str, int]) -> None:
     raise RuntimeError("the power failed")
 
 
+def refuse_to_store(*_: object) -> None:
+    raise UserError("no space")
+
+
 class Project:
     """A catalog of three files and a pipeline of one node, run as Kedro runs it."""
 
@@ -112,7 +116,7 @@ class Project:
             }
         )
         hooks = _create_hook_manager()
-        hooks.register(ManifestHooks(PreflightHooks()))
+        hooks.register(nodes.get("hooks") or ManifestHooks(PreflightHooks()))
         settings = {
             "run_id": run_id,
             "project_path": str(self.folder),
@@ -174,6 +178,19 @@ def test_a_run_that_was_interrupted_says_so_when_its_process_ends(
     written = [json.loads((tmp_path / "runs" / f"{run}.json").read_text()) for run in (1, 2)]
     assert [one["status"] for one in written] == ["finished", "interrupted"]
     assert written[1]["seconds"] > 0
+
+
+def test_a_run_that_could_not_begin_leaves_the_next_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, hooks = Project(tmp_path), ManifestHooks(PreflightHooks())
+    with monkeypatch.context() as patch:
+        patch.setattr(RunManifestsDataset, "save", refuse_to_store)
+        with pytest.raises(UserError, match="no space"):
+            project.run("1", hooks=hooks)
+    written, _, _ = project.run("2", hooks=hooks)
+    assert written["status"] == "finished"
+    assert [file.name for file in (tmp_path / "runs").iterdir()] == ["2.json"]
 
 
 def test_no_password_is_written_down(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ class ManifestHooks:
     def __init__(self, preflight: PreflightHooks) -> None:
         self._preflight = preflight
         self._manifest: dict[str, Any] = {}
+        self._catalog: Catalog | None = None
         self._started: dict[str, float] = {}
 
     @hook_impl(wrapper=True)
@@ -50,6 +51,7 @@ class ManifestHooks:
             for name in sorted(inputs_of(self._parts))
             if name.startswith("params:")
         }
+        self._catalog = catalog
         self._manifest = {
             "run": run_params["run_id"],
             "status": "running",
@@ -77,9 +79,9 @@ class ManifestHooks:
                     logger.warning(warning)
             self._store(catalog)
         except Exception as error:
+            self._manifest = {}  # of a run that never began
             ErrorHooks().on_pipeline_error(error)
             raise
-        self._catalog = catalog
         atexit.register(self._interrupted)  # no hook hears of Ctrl-C
         return outcome
 
@@ -127,7 +129,7 @@ class ManifestHooks:
         Processes that a run has started end without it.
         """
         atexit.unregister(self._interrupted)
-        if self._manifest.get("status") == "running":
+        if self._catalog and self._manifest.get("status") == "running":
             logger.info("Interrupted: the same command goes on from what is stored")
             self._try_to_finish("interrupted", self._catalog)
 

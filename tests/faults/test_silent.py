@@ -117,7 +117,6 @@ def judge_in_training_mode(classifier: Classifier, images: ImageSet) -> ImageSet
     [
         swap_channels,
         forget_to_normalise,
-        permute_the_head,
         judge_in_training_mode,
         lambda _, images: shuffled(images),
     ],
@@ -127,6 +126,11 @@ def test_test_images_that_are_treated_otherwise_are_warned_of(
 ) -> None:
     run(tmp_path, raw_images(), before_test=bug)
     assert "which chance does not explain" in caplog.text
+
+
+def test_a_classifier_that_is_changed_before_it_is_judged_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="predictions are another classifier's"):
+        run(tmp_path, raw_images(), before_test=permute_the_head)
 
 
 def test_normalising_twice_is_seen_in_what_the_network_sees() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import pickle
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ import torch
 
 from cifar100_transfer.errors import UserError
 
+from . import byte_pickles
 from .fetch import fetch
 from .image_set import ImageSet
 
@@ -30,15 +30,6 @@ ARCHIVE = "cifar-100-python.tar.gz"
 MAX_BYTES = 1 << 30
 _CHUNK = 1 << 20
 SIDE = 32
-
-# What the official files and files written by NumPy 1 and 2 refer to; nothing here runs code.
-_SAFE_GLOBALS = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-}
 
 
 @dataclass(frozen=True)
@@ -79,8 +70,8 @@ CIFAR100 = Publication(
 def read_cifar100(raw_data: Path, official: bool = True) -> tuple[ImageSet, ImageSet]:
     """Read CIFAR-100 from a folder, or from the archive in it, fetching the archive if need be.
 
-    Nothing is unpacked to the disk, and the pickles are read by an unpickler that knows only
-    NumPy arrays.
+    Nothing is unpacked to the disk, and the pickles are read by an unpickler that knows plain
+    values and arrays of bytes.
 
     Args:
         raw_data: folder that holds `cifar-100-python/` or `cifar-100-python.tar.gz`, or either
@@ -237,19 +228,9 @@ def _check_md5(file: io.BufferedIOBase, name: str, publication: Publication, pla
         )
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _SAFE_GLOBALS:
-            return super().find_class(module, name)
-        raise UserError(
-            f"the pickle wants to import {module}.{name}, which a CIFAR file never does: it may "
-            f"be hostile and was not loaded"
-        )
-
-
 def _unpickle(file: io.BufferedIOBase, name: str) -> dict[bytes, Any]:
     try:
-        loaded = _ArrayUnpickler(file, encoding="bytes").load()
+        loaded = byte_pickles.load(file)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
     except Exception as error:
