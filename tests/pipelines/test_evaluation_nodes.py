@@ -1,5 +1,7 @@
 """Metrics of the evaluation, and which images its nodes and the ingestion's see."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -15,7 +17,16 @@ from cifar100_transfer.evaluation.metrics import (
 from cifar100_transfer.evaluation.prediction import predict
 from cifar100_transfer.models import Classifier, classifier_digest
 from cifar100_transfer.pipeline_registry import MODELS, register_pipelines
-from cifar100_transfer.pipelines.evaluation.nodes import compute_metrics, fit_calibration
+from cifar100_transfer.pipelines.evaluation.nodes import (
+    compute_metrics,
+    draw_class_activation,
+    draw_confident_mistakes,
+    draw_confused_pairs,
+    draw_reliability_diagram,
+    fit_calibration,
+    list_confused_pairs,
+    write_model_card,
+)
 from cifar100_transfer.training import build_classifier
 from tests.conftest import random_image_set
 
@@ -59,6 +70,31 @@ def test_what_another_classifier_said_is_refused() -> None:
         compute_metrics(others, fit_calibration(own), summary, judged, images)
     with pytest.raises(UserError, match=r"calibration is another .* --from-nodes=MODEL.predict_v"):
         compute_metrics(own, fit_calibration(others), summary, judged, images)
+
+
+def test_figures_and_card_are_of_one_classifier_and_its_images() -> None:
+    images = random_image_set(classes=2, per_class=2, size=8)
+    judged, other = build(images, seed=0), build(images, seed=1)
+    own, others = predict(judged, images), predict(other, images)
+    elsewhere = images.with_images(255 - images.images)
+    pairs = list_confused_pairs(own)
+    digests = {"classifier": classifier_digest(judged)}, {"classifier": classifier_digest(other)}
+    for draw in (
+        partial(draw_reliability_diagram, own, fit_calibration(others)),
+        partial(draw_class_activation, judged, others, images),
+        partial(write_model_card, judged, *digests, own),
+        partial(write_model_card, judged, *digests[::-1], own),
+        partial(write_model_card, judged, digests[0], digests[0], others),
+    ):
+        with pytest.raises(UserError, match="another classifier's"):
+            draw(model="m")
+    for draw in (
+        partial(draw_class_activation, judged, own, elsewhere),
+        partial(draw_confused_pairs, pairs, own, elsewhere),
+        partial(draw_confident_mistakes, own, elsewhere),
+    ):
+        with pytest.raises(UserError, match="of other test images"):
+            draw(model="m")
 
 
 def test_metrics_are_those_at_the_fitted_temperature_and_of_the_validation_images() -> None:

@@ -83,21 +83,9 @@ def compute_metrics(
             "must not stand side by side: name the same run for both with --load-versions="
             "MODEL.classifier:RUN,MODEL.training_summary:RUN"
         )
-    for what, of, node in (
-        ("predictions are", predictions.classifier, "predict_test_set"),
-        ("calibration is", calibration.get("classifier"), "predict_validation_set"),
-    ):
-        if of not in (None, "", judged):
-            raise UserError(
-                f"the stored {what} another classifier's than the one that is judged: predict "
-                f"anew, with --from-nodes=MODEL.{node}"
-            )
-    images_differ = predictions.image_set not in ("", test_set.digest())
-    if images_differ or not predictions.labels.equal(test_set.labels):
-        raise UserError(
-            "the stored predictions are of other test images than those of now: predict anew, with "
-            "--from-nodes=MODEL.predict_test_set"
-        )
+    _check_said_by(judged, predictions)
+    _check_calibration(calibration, judged)
+    _check_seen(predictions, test_set)
     test = {f"test_{name}": v for name, v in classification_metrics(predictions).items()}
     scaled = with_temperature(predictions, calibration["temperature"])
     images = training_summary["validation_images"]
@@ -117,6 +105,33 @@ def compute_metrics(
         "classifier": training_summary["classifier"],
         "test_set": test_set.digest(),
     }
+
+
+def _check_said_by(classifier: str, predictions: Predictions) -> None:
+    """Refuse predictions of another classifier; those of earlier releases don't say of which."""
+    if predictions.classifier not in ("", classifier):
+        raise UserError(
+            "the stored predictions are another classifier's than the one that is judged: predict "
+            "anew, with --from-nodes=MODEL.predict_test_set"
+        )
+
+
+def _check_calibration(calibration: dict[str, Any], classifier: str) -> None:
+    if calibration.get("classifier", "") not in ("", classifier):
+        raise UserError(
+            "the stored calibration is another classifier's than the one that is judged: predict "
+            "anew, with --from-nodes=MODEL.predict_validation_set"
+        )
+
+
+def _check_seen(predictions: Predictions, test_set: ImageSet) -> None:
+    """Refuse predictions of other images; those of earlier releases don't say of which."""
+    images_differ = predictions.image_set not in ("", test_set.digest())
+    if images_differ or not predictions.labels.equal(test_set.labels):
+        raise UserError(
+            "the stored predictions are of other test images than those of now: predict anew, with "
+            "--from-nodes=MODEL.predict_test_set"
+        )
 
 
 def tabulate_classes(predictions: Predictions) -> DataFrame:
@@ -148,11 +163,13 @@ def draw_coarse_confusion_matrix(predictions: Predictions, *, model: str) -> Fig
 
 
 def draw_reliability_diagram(
-    predictions: Predictions, calibration: dict[str, float], *, model: str
+    predictions: Predictions, calibration: dict[str, Any], *, model: str
 ) -> Figure:
     """Draw how far confidence can be believed, before and after temperature scaling."""
     from cifar100_transfer.evaluation import figures
 
+    if predictions.classifier:
+        _check_calibration(calibration, predictions.classifier)
     return figures.reliability_diagram(
         predictions, f"Reliability: {model}", calibration["temperature"]
     )
@@ -171,6 +188,7 @@ def draw_confused_pairs(
     """Draw images of the most frequent mistakes."""
     from cifar100_transfer.evaluation import figures
 
+    _check_seen(predictions, test_set)
     title = f"Most confused pairs: {model}"
     return figures.confused_pairs(pairs, predictions, test_set.images, title)
 
@@ -179,6 +197,7 @@ def draw_confident_mistakes(predictions: Predictions, test_set: ImageSet, *, mod
     """Draw the mistakes of which the classifier was surest."""
     from cifar100_transfer.evaluation import figures
 
+    _check_seen(predictions, test_set)
     title = f"Most confident mistakes: {model}"
     return figures.confident_mistakes(predictions, test_set.images, title)
 
@@ -189,7 +208,10 @@ def draw_class_activation(
     """Draw where the evidence for the predicted class lies, on a handful of images."""
     from cifar100_transfer.evaluation import figures
     from cifar100_transfer.evaluation.saliency import grad_cam, surest_examples
+    from cifar100_transfer.models import classifier_digest
 
+    _check_said_by(classifier_digest(classifier), predictions)
+    _check_seen(predictions, test_set)
     chosen = surest_examples(predictions, _ACTIVATION_IMAGES)
     heat = grad_cam(classifier, test_set.images[chosen], predictions.predicted[chosen])
     title = f"What speaks for the predicted class: {model}"
@@ -198,13 +220,27 @@ def draw_class_activation(
 
 def write_model_card(
     classifier: Classifier,
-    metrics: dict[str, float],
+    metrics: dict[str, Any],
     summary: dict[str, Any],
-    per_class: DataFrame,
+    predictions: Predictions,
     *,
     model: str,
 ) -> str:
-    """Write down what the classifier is and what it can do."""
-    from cifar100_transfer.evaluation.report import render_model_card
+    """Write down what the classifier is and what it can do.
 
+    Raises:
+        UserError: metrics, summary or predictions are another classifier's.
+    """
+    from cifar100_transfer.evaluation.metrics import per_class_table
+    from cifar100_transfer.evaluation.report import render_model_card
+    from cifar100_transfer.models import classifier_digest
+
+    described = classifier_digest(classifier)
+    if {part.get("classifier", described) for part in (metrics, summary)} != {described}:
+        raise UserError(
+            "the stored metrics or training summary are another classifier's than the one that is "
+            "described: judge it first, with --from-nodes=MODEL.predict_test_set"
+        )
+    _check_said_by(described, predictions)
+    per_class = per_class_table(predictions)
     return render_model_card(model, asdict(classifier.spec), metrics, summary, per_class)

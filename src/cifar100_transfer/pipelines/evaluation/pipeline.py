@@ -114,7 +114,7 @@ def _card(model: str) -> Pipeline:
         [
             Node(
                 told(write_model_card, model=model),
-                inputs=["classifier", "metrics", "training_summary", "per_class"],
+                inputs=["classifier", "metrics", "training_summary", "predictions"],
                 outputs="model_card",
                 name="write_model_card",
             )
