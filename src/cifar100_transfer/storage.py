@@ -1,5 +1,6 @@
 """Writing files so that a reader never meets half of one, and knowing them again."""
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -80,3 +81,9 @@ def file_digest(path: Path, algorithm: str) -> str:
     """Return the hexadecimal digest of a file; `algorithm` is a name `hashlib` knows."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def mark_as_used(file: Path) -> None:
+    """Make a file that a run goes on from as new as what it writes, so that both go with it."""
+    with contextlib.suppress(OSError):  # it may be gone by now
+        os.utime(file)

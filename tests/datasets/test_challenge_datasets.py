@@ -1,6 +1,7 @@
 """The challenge, the submission and the folder as catalog entries."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from cifar100_transfer.datasets import (
     GeneratedChallengeDataset,
     SubmissionDataset,
 )
+from cifar100_transfer.storage import mark_as_used
 from tests.challenge_files import write_random_challenge
 
 
@@ -83,6 +85,21 @@ def test_a_folder_is_made_when_asked_for(tmp_path: Path) -> None:
     assert dataset.exists()
     (dataset.load() / "kept").touch()
     assert (dataset.load() / "kept").exists()
+
+
+def test_a_folder_is_cleared_of_what_is_new_or_was_used(tmp_path: Path) -> None:
+    for name in ("another's", "own", ".half"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0))
+    dataset = FolderDataset(filepath=str(tmp_path))
+    mark_as_used(dataset.load() / "own")
+    (tmp_path / "new").touch()
+    dataset.clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["another's"]
+    FolderDataset(filepath=str(tmp_path)).clear()  # in another process than the node's
+    assert not tmp_path.exists()
+    mark_as_used(tmp_path / "gone")
+    assert not tmp_path.exists()
 
 
 @pytest.mark.parametrize(

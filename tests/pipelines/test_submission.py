@@ -108,9 +108,14 @@ def test_from_a_kill_to_a_scored_submission(
         run("submission", namespaces=["simple_cnn"])
     assert not submissions(project)
 
+    # One by another method has no part in it.
+    views = {"submission": {"method": "tta"}}
+    run("submission", namespaces=["simple_cnn"], parameters=views)
+    assert len(submissions(project)) == 1
+    before = len(classified)
     run("submission", namespaces=["simple_cnn"])
-    assert len(classified) == 5 + 15  # one chunk a file: four files were kept
-    (stored,) = submissions(project)
+    assert len(classified) == before + 15  # one chunk a file: four files were kept
+    (_, stored) = submissions(project)
     check_submission(pd.read_csv(stored), images_per_severity=100)
     assert not list((project / "data/sample/07_model_output/simple_cnn").glob("submission_parts/*"))
     reporting = project / "data/sample/08_reporting/simple_cnn"

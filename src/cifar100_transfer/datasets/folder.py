@@ -10,7 +10,10 @@ from cifar100_transfer.errors import UserError
 
 
 class FolderDataset(AbstractDataset[NoReturn, Path]):
-    """A folder whose path is given to a node. It is cleared when the run has succeeded.
+    """A folder whose path is given to a node. Its part is cleared when the run has succeeded.
+
+    What another run, that was stopped, has left there stays for the next one of its kind, unless
+    this run has touched it.
 
     Args:
         filepath: the folder.
@@ -19,11 +22,13 @@ class FolderDataset(AbstractDataset[NoReturn, Path]):
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._folder = Path(filepath)
+        self._found: dict[Path, int] = {}
         self.metadata = metadata
 
     def load(self) -> Path:
         """Return the folder, made if absent."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._found = {path: path.stat().st_mtime_ns for path in self._folder.iterdir()}
         return self._folder
 
     def save(self, data: NoReturn) -> None:
@@ -31,8 +36,20 @@ class FolderDataset(AbstractDataset[NoReturn, Path]):
         raise UserError(f"{self._folder} is a folder for resume points: nothing is saved to it")
 
     def clear(self) -> None:
-        """Remove the folder with everything in it."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove what is new since the folder was given to a node, and what writing left half done.
+
+        In another process than the node's, everything.
+        """
+        paths = list(self._folder.iterdir()) if self._folder.is_dir() else []
+        kept = {path for path in paths if self._is_as_found(path) and path.name[0] != "."}
+        if not kept:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        for path in set(paths) - kept:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(True)
+
+    def _is_as_found(self, path: Path) -> bool:
+        found = self._found.get(path)
+        return found is not None and path.exists() and path.stat().st_mtime_ns == found
 
     def _exists(self) -> bool:
         return self._folder.is_dir()

@@ -29,6 +29,7 @@ from cifar100_transfer.data.corruptions import CORRUPTIONS, SEVERITIES
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import Classifier, ClassifierSpec, classifier_digest
 from cifar100_transfer.sealed import pack, unpack
+from cifar100_transfer.storage import mark_as_used
 
 from .adaptation import Predictor, has_batch_norm
 from .robustness import predictors_of
@@ -203,7 +204,10 @@ def _load_part(path: Path, images: int) -> _Part | None:
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         logger.warning("%s is damaged (%s): its images are classified anew", path, error)
         return None
-    return _Part(labels, confidence, seconds) if len(labels) == images else None
+    if len(labels) != images:
+        return None
+    mark_as_used(path)
+    return _Part(labels, confidence, seconds)
 
 
 def suspicions(

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 import torch
 
 from cifar100_transfer.nested import leaves
-from cifar100_transfer.storage import atomic_path
+from cifar100_transfer.storage import atomic_path, mark_as_used
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +143,7 @@ def load_resume_point(
     if difference := _difference(point.circumstances, circumstances):
         logger.warning("The result will not be that of an undisturbed run: %s", difference)
     logger.info("Going on after epoch %d of an interrupted run (%s)", point.epoch, file)
+    mark_as_used(file)
     return point
 
 
