@@ -21,7 +21,7 @@ from machine import run_script
 from cifar100_transfer.data import ImageSet
 from cifar100_transfer.datasets import FigureDataset
 from cifar100_transfer.evaluation.prediction import predict
-from cifar100_transfer.models import Classifier, ClassifierSpec
+from cifar100_transfer.models import Classifier, ClassifierSpec, classifier_digest
 from cifar100_transfer.pipelines.evaluation import nodes
 
 ROUNDS = 5
@@ -71,6 +71,7 @@ def _evidence(classifier: Classifier, images: ImageSet) -> dict[str, float]:
     """Time every table and figure that the evaluation makes of the predictions."""
     predictions = predict(classifier, images)
     summary = {
+        "classifier": classifier_digest(classifier),
         "validation_images": len(images),
         **dict.fromkeys(("train_accuracy", "train_loss"), 0.0),
         **dict.fromkeys(("validation_accuracy", "validation_loss"), 0.0),
@@ -79,7 +80,9 @@ def _evidence(classifier: Classifier, images: ImageSet) -> dict[str, float]:
     pairs = nodes.list_confused_pairs(predictions)
     steps: dict[str, Callable[[], object]] = {
         "fit_calibration": lambda: nodes.fit_calibration(predictions),
-        "metrics": lambda: nodes.compute_metrics(predictions, calibration, summary),
+        "metrics": lambda: nodes.compute_metrics(
+            predictions, calibration, summary, classifier, images
+        ),
         "per_class": lambda: nodes.tabulate_classes(predictions),
         "confused_pairs": lambda: nodes.list_confused_pairs(predictions),
     }

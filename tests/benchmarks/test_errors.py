@@ -1,5 +1,6 @@
 """What the user of a script can mend is said in one line."""
 
+import json
 import runpy
 from pathlib import Path
 
@@ -38,3 +39,13 @@ def test_a_wrong_argument_is_refused_in_one_line(
     assert isinstance(message, str)
     assert len(message.splitlines()) == 1
     assert ("nowhere" if "nowhere" in command else "cifar-100-python.tar.gz") in message
+
+
+def test_the_script_that_times_the_evaluation_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its arguments for the nodes are checked by nothing else."""
+    monkeypatch.setattr("sys.argv", ["evaluation", "100"])
+    runpy.run_path(str(ROOT / "benchmarks" / "evaluation.py"), run_name="__main__")
+    seconds = json.loads(capsys.readouterr().out)["evidence_seconds"]
+    assert {"metrics", "class_activation", "together"} <= set(seconds)

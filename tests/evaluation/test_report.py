@@ -164,9 +164,23 @@ def test_headline_names_the_best_its_interval_and_the_lead() -> None:
     assert alone == ("only recognises 60.0 % of the test images (95 % interval 55.0 % to 65.0 %).")
 
 
+def test_a_headline_knows_equals() -> None:
+    behind = model(metrics={**METRICS, "test_accuracy": 0.4})
+    two = plain(headline(report_of({"a": model(), "b": model(), "c": behind}).table))
+    assert two.startswith("Of 3 models a and b are the most accurate: each recognises 60.0 % of")
+    all_of_them = plain(headline(report_of({"a": model(), "b": model()}).table))
+    assert all_of_them.startswith("All 2 models are as accurate: each recognises 60.0 % of the")
+
+
 @pytest.mark.parametrize(
     ("p_value", "said"),
-    [(0.2, "may be chance"), (0.049, "more than chance"), (1e-9, "McNemar p < 0.001")],
+    # Before the correction it is half of that.
+    [
+        (0.2, "may be chance"),
+        (0.08, "may be chance"),
+        (0.049, "more than chance"),
+        (1e-9, "McNemar p < 0.001"),
+    ],
 )
 def test_a_difference_is_called_chance_by_its_p_value(p_value: float, said: str) -> None:
     (sentence,) = pair_sentences(report_of({"a": model(), "b": model()}, p_value))
@@ -254,7 +268,8 @@ def test_overfitting_says_when_the_validation_loss_turned() -> None:
     assert "a gap of 30.0 points: strong overfitting" in plain(turned)
     assert "lowest in epoch 2 of 3 and rose by 0.10 nats" in turned
     assert stayed.endswith("lowest in epoch 2 of 3 and stayed there.")
-    assert falling.endswith("Its validation loss fell until the last epoch.")
+    assert falling.endswith("Its validation loss was lowest in the last epoch.")
+    assert overfitting_sentence("m", model(history=history([0.1], 1.0))).endswith("overfitting.")
 
 
 @pytest.mark.parametrize(

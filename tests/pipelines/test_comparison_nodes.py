@@ -73,7 +73,7 @@ def test_what_is_left_out_of_the_pairs_is_logged(caplog: pytest.LogCaptureFixtur
         assert compare_pairs(results, table(results)).empty
     assert caplog.messages == [
         "'c' has no stored predictions: its pairs are not tested",
-        "'e' has no stored predictions: its pairs are not tested",
+        "'e' has stored predictions of another classifier: its pairs are not tested",
         "'a' and 'b' were judged on different images: the pair is not tested",
         "'a' and 'd' were judged on different images: the pair is not tested",
         "'b' and 'd' were judged on different images: the pair is not tested",
@@ -201,6 +201,20 @@ def test_different_numbers_of_training_images_are_warned_of(
     assert table["train_images"].fillna(0).tolist() == [600, 200, 0]
     (message,) = caplog.messages
     assert message.endswith("by their recipes alone: a on 600, b on 200")
+
+
+def test_corrupted_images_of_another_judgement_are_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    results = [judged(name, 0.5) for name in ("a", "b", "c")]
+    for one, seed in zip(results, (0, 0, 3), strict=True):
+        one["robustness"] |= {"test_images": 20, "seed": seed}
+    compare_models(results[:2], ComparisonConfig(), TEST_SET)
+    assert not caplog.messages
+    table = compare_models(results, ComparisonConfig(), TEST_SET)
+    assert table["corrupted_images"].tolist() == [20, 20, 20]
+    (message,) = caplog.messages
+    assert message.endswith("compared: a, 20 of seed 0, b, 20 of seed 0, c, 20 of seed 3")
 
 
 def test_pairs_are_corrected_for_their_number() -> None:

@@ -159,8 +159,12 @@ def headline(table: pd.DataFrame) -> str:
     if len(table) == 1:
         return f"{best['model']} recognises {interval}."
     lead = best["test_accuracy"] - worst["test_accuracy"]
+    if not lead:
+        return f"All {len(table)} models are as accurate: each recognises {interval}."
+    equals = table["model"][table["test_accuracy"] == best["test_accuracy"]].tolist()
+    leading = "is the most accurate: it" if len(equals) == 1 else "are the most accurate: each"
     return (
-        f"Of {len(table)} models {best['model']} is the most accurate: it recognises {interval}. "
+        f"Of {len(table)} models {_listed(equals)} {leading} recognises {interval}. "
         f"{worst['model']}, the last, recognises {percent(worst['test_accuracy'])}, "
         f"{points(lead)} less."
     )
@@ -270,16 +274,15 @@ def overfitting_sentence(name: str, model: Mapping[str, Any]) -> str:
     losses = history["validation_loss"].to_numpy()
     lowest = int(losses.argmin())
     rise = f"{losses[-1] - losses[lowest]:.2f}"
-    course = (
-        f"Its validation loss was lowest in epoch {lowest + 1} of {len(losses)} and "
-        + (f"rose by {rise} nats until the end" if float(rise) else "stayed there")
-        if lowest + 1 < len(losses)
-        else "Its validation loss fell until the last epoch"
+    course = f" Its validation loss was lowest in epoch {lowest + 1} of {len(losses)} and " + (
+        f"rose by {rise} nats until the end." if float(rise) else "stayed there."
     )
+    if lowest + 1 == len(losses):
+        course = " Its validation loss was lowest in the last epoch." if lowest else ""
     return (
         f"{name}: {percent(metrics['train_accuracy'])} of training and "
         f"{percent(metrics['test_accuracy'])} of test images, a gap of {points(gap)}: "
-        f"{overfitting_verdict(gap)}. {course}."
+        f"{overfitting_verdict(gap)}.{course}"
     )
 
 

@@ -70,6 +70,7 @@ def compare_models(
                 **{name: result["summary"].get(name) for name in _FROM_SUMMARY},
                 **{name: metrics.get(name) for name in _FROM_METRICS},
                 "corrupted_accuracy": _corrupted_accuracy(result["robustness"]),
+                "corrupted_images": (result["robustness"] or {}).get("test_images"),
                 "train_test_gap": train - test,
                 "train_validation_gap": train - validation,
                 "validation_test_gap": validation - test,
@@ -79,9 +80,10 @@ def compare_models(
                 "uncommitted_changes": git.get("dirty"),
             }
         )
-    counts = ("train_images", "validation_images", "epochs", "best_epoch")
+    counts = ("train_images", "validation_images", "corrupted_images", "epochs", "best_epoch")
     table = pd.DataFrame(rows).astype(dict.fromkeys(counts, "Int64"))
     _warn_of_other_images(table)
+    _warn_of_other_corruptions(comparable if settings.all_runs else list(newest.values()))
     return table.sort_values("test_accuracy", ascending=False, ignore_index=True)
 
 
@@ -93,6 +95,19 @@ def _warn_of_other_images(table: DataFrame) -> None:
             "models were trained on different numbers of images, so that they don't differ by "
             "their recipes alone: %s",
             ", ".join(f"{row.model} on {row.train_images:,}" for row in trained.itertuples()),
+        )
+
+
+def _warn_of_other_corruptions(results: list[dict[str, Any]]) -> None:
+    """Say where accuracies on corrupted images are not of the same ones."""
+    judged = {r["model"]: r["robustness"] for r in results if r["robustness"]}
+    kinds = {model: (one.get("test_images"), one.get("seed")) for model, one in judged.items()}
+    if len(set(kinds.values())) > 1:
+        logger.warning(
+            "accuracies on corrupted images are not of the same ones, and can't be compared: %s",
+            ", ".join(
+                f"{model}, {images} of seed {seed}" for model, (images, seed) in kinds.items()
+            ),
         )
 
 
@@ -171,8 +186,12 @@ def compare_pairs(results: list[dict[str, Any]], comparison: DataFrame) -> DataF
     judged = {}
     for name, result in _named(results, comparison).items():
         predictions = result["predictions"]() if result["predictions"] else None
-        if predictions is None or not _may_be_of(predictions, result["metrics"]):
+        if predictions is None:
             logger.info("'%s' has no stored predictions: its pairs are not tested", name)
+        elif not _may_be_of(predictions, result["metrics"]):
+            logger.info(
+                "'%s' has stored predictions of another classifier: its pairs are not tested", name
+            )
         else:
             judged[name] = predictions
     rows = []
