@@ -117,6 +117,17 @@ def test_the_embedded_transfer_starts_from_what_pretraining_has_made() -> None:
     assert log_hooks.next_command(outputs, given(env="sample")) == command
 
 
+def test_the_next_command_takes_the_same_versions() -> None:
+    judging = REGISTERED["robustness"].filter(node_namespaces=["express"])
+    versions = {"express.classifier": "2026", "validation_set": "2025"}
+    command = log_hooks.next_command(judging.all_outputs(), given(load_versions=versions))
+    start = "kedro run --pipelines=submission --namespaces=express"
+    assert command == f"{start} --load-versions=express.classifier:2026"
+    submitting = REGISTERED["submission"].filter(node_namespaces=["express"])
+    following = log_hooks.next_command(submitting.all_outputs(), given(load_versions=versions))
+    assert "load-versions" not in str(following)
+
+
 def test_the_next_command_can_be_pasted_and_repeats_no_password() -> None:
     parameters = {"raw_data": "/my data/$x", "studies": "postgresql://user:secret@host/db"}
     command = log_hooks.next_command(

@@ -42,9 +42,10 @@ NEXT_STEPS: tuple[tuple[str, str | None, bool], ...] = (
     ("pretraining.classifier", "transfer", False),
     ("classifier", None, False),
 )
+TAKE_CLASSIFIERS = ("robustness", "submission")
 # The groups of parameters that these pipelines share with what comes before them.
 GROUPS_TAKEN = {
-    **dict.fromkeys(("robustness", "submission"), ("compute",)),
+    **dict.fromkeys(TAKE_CLASSIFIERS, ("compute",)),
     **dict.fromkeys(MODELS, ("split", "compute")),
 }
 # What a reader will want to open, by the end of its name, and what it is called.
@@ -174,6 +175,10 @@ def next_command(
             options.append(f"--namespaces={','.join(models)}")
         if environment:
             options.append(f"--env={environment}")
+        judged = {f"{model}.classifier" for model in models} if pipeline in TAKE_CLASSIFIERS else ()
+        versions = (run_params.get("load_versions") or {}).items()
+        if same := [f"{name}:{version}" for name, version in versions if name in judged]:
+            options.append(f"--load-versions={','.join(same)}")
         kept = _kept(run_params.get("runtime_params") or {}, GROUPS_TAKEN.get(pipeline, ()))
         if kept:
             options.append(f"--params={','.join(kept)}")
