@@ -129,7 +129,7 @@ class ManifestHooks:
         Processes that a run has started end without it.
         """
         atexit.unregister(self._interrupted)
-        if self._catalog and self._manifest.get("status") == "running":
+        if self._catalog is not None and self._manifest.get("status") == "running":
             logger.info("Interrupted: the same command goes on from what is stored")
             self._try_to_finish("interrupted", self._catalog)
 

@@ -57,6 +57,7 @@ BYTES = DTYPE + b"U\x02u1K\x00K\x01\x87R"
         (b"cnumpy.core.multiarray\n_reconstruct\n" + DTYPE + b"NN\x87R.", "to make something else"),
         (b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x04\x00\x00\x00zlib\x86R.", "to encode by 'zlib'"),
         (b"cos\nsystem\n.", r"to import os\.system"),
+        (b"c_codecs\nencode\n}U\x08__name__U\x01asb.", "to change a function"),
     ],
 )
 def test_what_else_a_pickle_wants_is_refused(content: bytes, wish: str) -> None:

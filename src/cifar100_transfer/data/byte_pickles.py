@@ -51,6 +51,19 @@ def _refuse(wish: str) -> NoReturn:
     )
 
 
+class _Function:
+    """A function that a pickle can call. Of a plain one it could change the attributes for good."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        _refuse("to change a function")
+
+
 class _Type:
     """What stands where a pickle has the type of an array."""
 
@@ -102,9 +115,9 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.multiarray", "_reconstruct"): _Function(_reconstruct),
+    ("numpy._core.multiarray", "_reconstruct"): _Function(_reconstruct),
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Type,
-    ("_codecs", "encode"): _encode,
+    ("_codecs", "encode"): _Function(_encode),
 }

@@ -40,12 +40,14 @@ class FolderDataset(AbstractDataset[NoReturn, Path]):
 
         In another process than the node's, everything.
         """
-        paths = list(self._folder.iterdir()) if self._folder.is_dir() else []
+        paths = set(self._folder.iterdir()) if self._folder.is_dir() else set()
         kept = {path for path in paths if self._is_as_found(path) and path.name[0] != "."}
         if not kept:
             shutil.rmtree(self._folder, ignore_errors=True)
-        for path in set(paths) - kept:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(True)
+            return
+        for path in paths - kept:
+            if path.is_file():  # nodes make no folders in it
+                path.unlink(missing_ok=True)
 
     def _is_as_found(self, path: Path) -> bool:
         found = self._found.get(path)
