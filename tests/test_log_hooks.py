@@ -4,6 +4,7 @@ import logging
 import math
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -115,6 +116,14 @@ def test_the_embedded_transfer_starts_from_what_pretraining_has_made() -> None:
     outputs = REGISTERED["pretraining"].all_outputs()
     command = "kedro run --pipelines=transfer --env=sample"
     assert log_hooks.next_command(outputs, given(env="sample")) == command
+
+
+def test_the_hint_is_for_the_environment_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    hooks = log_hooks.SummaryHooks()
+    context: Any = SimpleNamespace(config_loader=SimpleNamespace(conf_source="conf"), env="full")
+    hooks.after_context_created(context)
+    hooks.after_pipeline_run(given(env="full"), REGISTERED["ingestion"], DataCatalog({}))
+    assert "Next: kedro run --pipelines=express --env=full" in capsys.readouterr().out
 
 
 def test_the_next_command_takes_the_same_versions() -> None:

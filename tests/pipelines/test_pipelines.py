@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from kedro.runner import ParallelRunner, ThreadRunner
 
-from cifar100_transfer import hooks
+from cifar100_transfer import hooks, log_hooks
 from cifar100_transfer.datasets import ImageSetDataset
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.models import load_classifier
@@ -332,15 +332,20 @@ def test_test_images_of_an_ingestion_that_was_stopped_are_refused(project: Path,
 
 @pytest.mark.parametrize("methods", [["plain"], ["tta"], ["plain", "batch_norm"]])
 def test_images_of_another_split_are_refused_before_anything_is_measured(
-    run: Run, caplog: pytest.LogCaptureFixture, methods: list[str]
+    run: Run,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    methods: list[str],
 ) -> None:
+    monkeypatch.setattr(log_hooks, "SECONDS_WORTH_A_LINE", 0.0)
     run("simple_cnn", to_outputs=["simple_cnn.classifier"])
     run("ingestion", parameters={"split": {"validation_share": 0.5}})
     caplog.set_level("INFO")
     few = {"robustness": {"images": 4, "methods": methods}}
+    caplog.clear()
     with pytest.raises(UserError, match="validation images are of another split"):
         run("robustness", namespaces=["simple_cnn"], parameters=few)
-    assert "measure_on" not in caplog.text
+    assert not [line for line in caplog.messages if line.startswith("simple_cnn.measure_on")]
 
 
 def test_a_version_that_is_not_there_is_refused_and_nothing_made(project: Path, run: Run) -> None:

@@ -179,29 +179,37 @@ def test_a_submission_without_a_classifier_says_what_to_do(run: Run) -> None:
         run("challenge_score", env="local", namespaces=["simple_cnn"])
 
 
-def test_a_classifier_of_other_data_is_refused_before_anything_is_fetched(
-    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("classes", "submission", "said"),
+    [
+        (3, {}, "has 100 classes, but the classifier knows 3"),
+        (
+            100,
+            {"method": "batch_norm", "source_weight": 0.0},
+            "method=batch_norm: simple_cnn has no batch norm",
+        ),
+    ],
+)
+def test_what_can_not_predict_the_challenge_is_refused_before_anything_is_fetched(
+    project: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    classes: int,
+    submission: dict[str, Any],
+    said: str,
 ) -> None:
     def fetch(*_args: Any) -> None:
         raise AssertionError("no file is asked for")
 
     monkeypatch.setitem(challenge_datasets._SOURCES, "official", fetch)
-    store_classifier(project / "data", classes=3)
-    with pytest.raises(UserError, match="has 100 classes, but the classifier knows 3"):
-        run("submission", env="local", namespaces=["simple_cnn"])
-
-
-def test_a_method_without_anything_to_adapt_is_refused_before_anything_is_fetched(
-    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fetch(*_args: Any) -> None:
-        raise AssertionError("no file is asked for")
-
-    monkeypatch.setitem(challenge_datasets._SOURCES, "official", fetch)
-    store_classifier(project / "data", classes=100)
-    adapting = {"submission": {"method": "batch_norm", "source_weight": 0.0}}
-    with pytest.raises(UserError, match=r"method=batch_norm: simple_cnn has no batch norm"):
-        run("submission", env="local", namespaces=["simple_cnn"], parameters=adapting)
+    store_classifier(project / "data", classes=classes)
+    with pytest.raises(UserError, match=said):
+        run(
+            "submission",
+            env="local",
+            namespaces=["simple_cnn"],
+            parameters={"submission": submission},
+        )
 
 
 def test_missing_classifiers_stop_a_run_of_several_models_before_any_is_worked_on(

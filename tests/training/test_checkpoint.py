@@ -4,6 +4,7 @@ import copy
 import hashlib
 import io
 import logging
+import os
 import resource
 import shutil
 from collections.abc import Callable
@@ -113,6 +114,16 @@ def test_what_ends_a_write_comes_out_as_itself_and_the_older_point_stays(
     loaded = load_resume_point(tmp_path, IDENTITY, {})
     assert loaded is not None
     assert loaded.epoch == 1
+
+
+def test_a_resume_point_that_is_gone_on_from_is_the_run_s_own(tmp_path: Path) -> None:
+    save_resume_point(tmp_path, point())
+    file = tmp_path / "resume.pt"
+    os.utime(file, (0, 0))
+    assert load_resume_point(tmp_path, {"seed": "another"}, {}) is None
+    assert file.stat().st_mtime == 0
+    assert load_resume_point(tmp_path, point().identity, {})
+    assert file.stat().st_mtime > 0
 
 
 def test_a_folder_that_another_run_clears_meanwhile_is_made_anew(

@@ -34,6 +34,7 @@ from cifar100_transfer.evaluation.robustness import (
     measure_robustness,
     predictors_of,
 )
+from cifar100_transfer.manifest import hardware_name
 from cifar100_transfer.models import ClassifierSpec, count_flops
 from cifar100_transfer.training import Compute, TrainingResult, batch_size
 from cifar100_transfer.training.batch_size import images_per_second
@@ -328,6 +329,7 @@ def test_an_ablation_pairs_every_change_with_the_base_by_seed(data: TrialData, u
     result = run_ablation("m", RECIPE, ablation, data, url)
     assert result.table["change"].tolist() == ["base", "slow", "too large"]
     assert result.table["seeds"].tolist() == [2, 2, 0]
+    assert set(result.trials["hardware"].dropna()) == {hardware_name("cpu")}
     accuracies = {
         (change, seed): data.train(
             RECIPE.with_changes(

@@ -100,14 +100,12 @@ def _warn_of_other_images(table: DataFrame) -> None:
 
 def _warn_of_other_corruptions(results: list[dict[str, Any]]) -> None:
     """Say where accuracies on corrupted images are not of the same ones."""
-    judged = {r["model"]: r["robustness"] for r in results if r["robustness"]}
-    kinds = {model: (one.get("test_images"), one.get("seed")) for model, one in judged.items()}
-    if len(set(kinds.values())) > 1:
+    judged = [(r["model"], r["robustness"]) for r in results if r["robustness"]]
+    kinds = [f"{one.get('test_images')} of seed {one.get('seed')}" for _, one in judged]
+    if len(set(kinds)) > 1:
         logger.warning(
             "accuracies on corrupted images are not of the same ones, and can't be compared: %s",
-            ", ".join(
-                f"{model}, {images} of seed {seed}" for model, (images, seed) in kinds.items()
-            ),
+            ", ".join(f"{model}, {kind}" for (model, _), kind in zip(judged, kinds, strict=True)),
         )
 
 
