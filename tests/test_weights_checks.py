@@ -108,3 +108,22 @@ def test_a_model_that_is_given_no_weights_can_not_start_from_them() -> None:
         UserError, match=r"^resnet50\.model\.pretrained=true, but resnet50 takes no"
     ):
         check_fit(REGISTERED["resnet50"], catalog)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "kind", "study"),
+    [
+        ("tuning", "search", search("model.pretrained", True)),
+        ("ablation", "ablation", ablation({}, WEIGHTS)),
+        ("ablation", "ablation", ablation(WEIGHTS, FROZEN)),
+    ],
+)
+def test_a_study_of_a_model_that_is_given_no_weights_can_not_ask_for_them(
+    pipeline: str, kind: str, study: SearchConfig | AblationConfig
+) -> None:
+    catalog = DataCatalog()
+    catalog["params:resnet50.model"] = ModelConfig(architecture="resnet18")
+    catalog[f"params:resnet50.{kind}"] = study
+    message = rf"^resnet50\.{kind}: model\.pretrained=true, but resnet50 takes no weights"
+    with pytest.raises(UserError, match=message):
+        check_fit(REGISTERED[pipeline].filter(node_namespaces=["resnet50"]), catalog)

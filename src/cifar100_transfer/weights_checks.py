@@ -11,6 +11,8 @@ from .errors import UserError
 
 WEIGHTS = "pretrained_weights"
 _SETTING = "model.pretrained"
+# Ends of the names of the parameters that may ask for them.
+_ASKING = (".model", ".search", ".ablation")
 
 
 def leave_out_unused(pipeline: Pipeline, catalog: Catalog) -> None:
@@ -18,7 +20,9 @@ def leave_out_unused(pipeline: Pipeline, catalog: Catalog) -> None:
 
     They may have to be fetched, or made by another pipeline.
     """
-    if WEIGHTS not in pipeline.inputs() or any(_starts_from_them(pipeline, catalog)):
+    if WEIGHTS not in pipeline.inputs() or any(
+        _starts_from_them(value) for _, value in _parameters(pipeline, catalog)
+    ):
         return
     leave_out = getattr(catalog.get(WEIGHTS), "leave_out", None)
     if leave_out:
@@ -55,23 +59,28 @@ def _check_taken(pipeline: Pipeline, catalog: Catalog) -> None:
     for node in pipeline.nodes:
         if WEIGHTS in node.inputs:
             continue
-        for name in (name for name in node.inputs if name.endswith(".model")):
-            if catalog.load(name).pretrained:
+        for name in (name for name in node.inputs if name.endswith(_ASKING)):
+            if _starts_from_them(catalog.load(name)):
+                block = name.removeprefix("params:")
+                asked = (
+                    f"{block}.pretrained" if name.endswith(_ASKING[0]) else f"{block}: {_SETTING}"
+                )
                 raise UserError(
-                    f"{name.removeprefix('params:')}.pretrained=true, but {node.namespace} takes "
-                    f"no weights: set it to false, run transfer by this recipe, or register a "
-                    f"model of your own with True in pipeline_registry.py"
+                    f"{asked}=true, but {node.namespace} takes no weights: set it to false, run "
+                    f"transfer by this recipe, or register a model of your own with True in "
+                    f"pipeline_registry.py"
                 )
 
 
-def _starts_from_them(pipeline: Pipeline, catalog: Catalog) -> Iterator[bool]:
-    for _, value in _parameters(pipeline, catalog):
-        if isinstance(value, ModelConfig):
-            yield value.pretrained
-        elif isinstance(value, SearchConfig):
-            yield any(one.parameter == _SETTING for one in value.space)
-        elif isinstance(value, AblationConfig):
-            yield _SETTING in value.base or any(_SETTING in one.set for one in value.changes)
+def _starts_from_them(value: Any) -> bool:
+    """Whether a parameter is a model, or a study of one, that starts from the weights."""
+    if isinstance(value, ModelConfig):
+        return value.pretrained
+    if isinstance(value, SearchConfig):
+        return any(one.parameter == _SETTING and True in (one.values or ()) for one in value.space)
+    if isinstance(value, AblationConfig):
+        return any(one.get(_SETTING) for one in (value.base, *(c.set for c in value.changes)))
+    return False
 
 
 def _parameters(pipeline: Pipeline, catalog: Catalog) -> Iterator[tuple[str, Any]]:

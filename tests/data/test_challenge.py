@@ -152,6 +152,27 @@ def test_an_archive_of_arrays_is_refused(tmp_path: Path) -> None:
         open_file(path)
 
 
+@pytest.mark.parametrize(
+    ("found", "damaged"),
+    [
+        (b"(15, 32, 32, 3)", b"(15, 32, 32, 3("),
+        (b"(15, 32, 32, 3)", b"(10**99, 2, 3) "),
+        (b"(15, 32, 32, 3)", b"(-5, 32, 32, 3)"),
+        (b"'fortran_order'", b"[             ]"),
+    ],
+)
+def test_a_file_with_a_damaged_header_is_refused(
+    tmp_path: Path, found: bytes, damaged: bytes
+) -> None:
+    path = tmp_path / "distortion03.npy"
+    np.save(path, np.zeros((15, 32, 32, 3), np.uint8))
+    content = path.read_bytes()
+    assert found in content
+    path.write_bytes(content.replace(found, damaged))
+    with pytest.raises(UserError, match=r"distortion03\.npy is no NumPy file"):
+        open_file(path)
+
+
 @pytest.mark.parametrize("change", [-1, 1, -20_000])
 def test_a_file_of_another_size_is_refused(tmp_path: Path, change: int) -> None:
     write_random_challenge(tmp_path, N)

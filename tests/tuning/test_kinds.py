@@ -215,6 +215,7 @@ def test_a_hopeless_trial_is_given_up(data: TrialData, url: str, pruner: str) ->
     # Successive halving gives up decent trials too: it keeps a quarter.
     assert set(pruned["training.optimizer.learning_rate"]) >= {1e-30, 1e-31, 1e-32}
     assert (pruned["epochs"] < 6).all()
+    assert set(pruned["hardware"]) == {hardware_name("cpu")}
     assert result.best.training.optimizer.learning_rate in rates[:5]
 
 
@@ -344,6 +345,28 @@ def test_an_ablation_pairs_every_change_with_the_base_by_seed(data: TrialData, u
     assert is_drawn(figures.ablation(result.table, "t"))
 
 
+def test_an_ablation_is_drawn_without_figures_that_it_lacks() -> None:
+    trials = pd.DataFrame(
+        {
+            "change": ["base", "one", "two"],
+            "seed": 0,
+            "state": ["failed", "complete", "failed"],
+            "validation_accuracy": [np.nan, 0.5, np.nan],
+            "seconds": [np.nan, 1.0, np.nan],
+        }
+    )
+
+    def texts(states: list[str]) -> str:
+        known = trials.assign(state=states)
+        table = paired_differences(known, ["base", "one", "two"], "validation_accuracy")
+        figure = figures.ablation(table, "t")
+        return " ".join(text.get_text() for text in figure.findobj(Text))
+
+    assert "No trial of the base came to an end" in texts(["failed", "complete", "failed"])
+    trials["validation_accuracy"] = [0.4, 0.5, np.nan]
+    assert "nan" not in texts(["complete", "complete", "failed"])
+
+
 def test_a_seed_or_a_change_that_is_added_trains_nothing_again(data: TrialData, url: str) -> None:
     def ablate(seeds: list[int], rates: dict[str, float]) -> AblationResult:
         changes = [
@@ -448,14 +471,16 @@ def test_screening_resizes_for_networks_that_need_it_and_keeps_to_the_epochs(
         architectures=("simple_cnn", "squeezenet1_1"),
         training=TrainingConfig(epochs=1, batch_size=16),
     )
-    table = run_screening(screening, data, url).trials.set_index("architecture")
+    result = run_screening(screening, data, url)
+    assert result.summary["image_size"] == 8
+    table = result.trials.set_index("architecture")
     assert table["state"].tolist() == ["complete"] * 2
     # SqueezeNet's first layers leave nothing of 8 pixels.
     assert table["image_size"].to_dict() == {"simple_cnn": 8, "squeezenet1_1": 64}
     assert table["epochs"].tolist() == [1, 1]
     assert table["train_images"].tolist() == [32, 32]
     assert table.loc["simple_cnn", "parameters"] == 3 * 32 * 9 + 32 + 32 * 4 * 4 * 4 + 4
-    assert is_drawn(figures.screening(table.reset_index(), "t"))
+    assert is_drawn(figures.screening(table.reset_index(), 8, "t"))
 
 
 def test_trials_are_judged_on_corrupted_validation_images_where_that_is_asked(
@@ -532,12 +557,27 @@ def test_names_of_architectures_that_are_alike_stand_apart() -> None:
             "image_size": 32,
         }
     )
-    figure = figures.screening(table, "t")
+    figure = figures.screening(table, 32, "t")
     figure.draw_without_rendering()
     for axes in figure.axes:
         boxes = [text.get_window_extent() for text in axes.texts]
         assert len(boxes) == 3
         assert not any(box.count_overlaps(boxes[:number]) for number, box in enumerate(boxes))
+
+
+def test_networks_that_saw_resized_images_are_marked_though_no_other_finished() -> None:
+    table = pd.DataFrame(
+        {
+            "state": "complete",
+            "architecture": ["alexnet", "inception_v3"],
+            "validation_accuracy": [0.5, 0.4],
+            "parameters": [5e7, 2e7],
+            "images_per_second": [500, 100],
+            "image_size": [64, 96],
+        }
+    )
+    texts = {text.get_text() for text in figures.screening(table, 32, "t").findobj(Text)}
+    assert {"alexnet (64)", "inception_v3 (96)"} <= texts
 
 
 def test_a_budget_of_time_is_spent_and_hardly_overspent(data: TrialData, url: str) -> None:

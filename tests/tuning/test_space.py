@@ -67,6 +67,7 @@ def test_paths_reach_every_parameter_of_a_recipe() -> None:
     [
         ({"parameter": "training.batchsize", "values": [32]}, "did you mean training.batch_size"),
         ({"parameter": "batch_size", "values": [32]}, "did you mean training.batch_size"),
+        ({"parameter": "training.batchsize", "low": 1, "high": 2}, "did you mean training.batch"),
         ({"parameter": "training.batch_size", "values": [32, 0]}, "training.batch_size=0: input"),
         ({"parameter": "training.batch_size", "values": [32, "auto"]}, "batch_size=auto makes"),
         ({"parameter": "training.epochs", "values": ["many"]}, "training.epochs='many'"),

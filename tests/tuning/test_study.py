@@ -16,6 +16,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
@@ -84,7 +85,7 @@ def test_the_columns_of_figures_are_in_order_whatever_a_database_gives(plan: Pla
 
 @pytest.mark.parametrize(
     "error",
-    [UserError("the loss is nan"), RuntimeError("out of memory\nat ..."), MemoryError()],
+    [UserError("the loss is nan"), torch.OutOfMemoryError("out of memory\nat ..."), MemoryError()],
 )
 def test_a_failed_trial_is_recorded_and_the_study_goes_on(
     tmp_path: Path, plan: Plan, error: Exception
@@ -101,6 +102,48 @@ def test_a_failed_trial_is_recorded_and_the_study_goes_on(
     assert failed["x"] == 2
     assert failed["reason"] == (str(error) or "MemoryError").splitlines()[0]
     assert len(trials_table(run_trials(url, plan, objective), plan)) == 6, "it is not tried again"
+
+
+def test_an_error_of_the_machine_ends_the_call_and_the_next_one_tries_the_trial_again(
+    tmp_path: Path, plan: Plan
+) -> None:
+    def broken(trial: optuna.Trial) -> Outcome:
+        if settings_of(trial)["x"] == 2:
+            raise RuntimeError("No working C++ compiler found")
+        return square(trial)
+
+    url = f"sqlite:///{tmp_path}/studies.db"
+    with pytest.raises(RuntimeError, match="compiler"):
+        run_trials(url, plan, broken)
+    table = trials_table(run_trials(url, plan, square), plan)
+    assert Counter(table["state"]) == {"complete": 6, "killed": 1}
+    assert set(table[table["state"] == "complete"]["x"]) == {0, 1, 2, 3, 4, 5}
+
+
+def test_a_database_of_another_optuna_is_refused_in_one_line(tmp_path: Path, plan: Plan) -> None:
+    file = tmp_path / "studies.db"
+    run_trials(f"sqlite:///{file}", plan, square)
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("update alembic_version set version_num = 'v9.0.0.a'")
+        database.commit()
+    with pytest.raises(UserError, match=r"studies\.db are of another Optuna .*same release"):
+        run_trials(f"sqlite:///{file}", plan, square)
+
+
+def test_a_trial_that_was_given_up_is_not_compared_in_the_log(
+    tmp_path: Path, plan: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    def objective(trial: optuna.Trial) -> Outcome:
+        given_up = settings_of(trial)["x"] in (0, 2)
+        return Outcome(0.55, {}, pruned=True) if given_up else Outcome(0.31, {})
+
+    run_trials(f"sqlite:///{tmp_path}/studies.db", plan, objective)
+    lines = [line for line in caplog.messages if " trials: " in line]
+    assert "x=0: given up; best none yet;" in lines[0]
+    assert "x=1: 31.00 %; best 31.00 %;" in lines[1]
+    assert "x=2: given up; best 31.00 %;" in lines[2]
 
 
 def test_memory_is_given_back_after_every_trial(

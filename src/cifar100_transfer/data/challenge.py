@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import logging
+import tokenize
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,8 @@ FILE_SHA256 = (
     "73053d163a221d61f7c2840a11bad9ee001e256af5ce737a4a69e6551f2b7c1b",
     "8212ef47526c11d851f74eff306948e77dbca72b0229b8ba4d9890f40bf72c27",
 )
+# What NumPy raises over a damaged header, which it reads as a literal of Python.
+_DAMAGED = (OSError, ValueError, EOFError, TypeError, OverflowError, tokenize.TokenError)
 DISTORTIONS = tuple(f"distortion{index:02}" for index in range(len(FILE_SHA256)))
 """Names of the files without suffix, in the order of the submission."""
 
@@ -136,7 +139,7 @@ def open_file(path: Path, images_per_severity: int | None = None) -> NDArray[np.
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: a challenge folder has {_names()}") from None
-    except (OSError, ValueError, EOFError) as error:
+    except _DAMAGED as error:
         raise UserError(
             f"{path} is no NumPy file of {wanted}, or truncated ({error}): delete it"
         ) from error

@@ -205,10 +205,11 @@ def ablation(table: pd.DataFrame, title: str, accuracy: str = CLEAN) -> Figure:
         title: heading of the figure.
         accuracy: the column that was compared.
     """
-    changes = table.iloc[1:]
+    changes, base = table.iloc[1:], table.iloc[0]
+    if base["seeds"] == 0:
+        return message(title, "No trial of the base came to an end.")
     pairs = sorted(set(changes["seeds"]))
     seeds = " to ".join(str(n) for n in dict.fromkeys((pairs[0], pairs[-1])))
-    base = table.iloc[0]
     figure = empty_figure(
         8.5,
         1.8 + 0.45 * len(changes),
@@ -234,7 +235,8 @@ def ablation(table: pd.DataFrame, title: str, accuracy: str = CLEAN) -> Figure:
         capsize=4,
     )
     for position, value in zip(positions, points["difference"], strict=True):
-        axes.text(value, position - 0.18, f"{value:+.2f}", ha="center", va="bottom", color=BLUE)
+        if not math.isnan(value):
+            axes.text(value, position - 0.18, f"{value:+.2f}", ha="center", va="bottom", color=BLUE)
     axes.set_yticks(positions, [cut(str(name), 40) for name in changes["change"]])
     for position, time in zip(positions, changes["relative_time"], strict=True):
         axes.annotate(
@@ -252,11 +254,12 @@ def ablation(table: pd.DataFrame, title: str, accuracy: str = CLEAN) -> Figure:
 
 
 @styled
-def screening(trials: pd.DataFrame, title: str) -> Figure:
+def screening(trials: pd.DataFrame, image_size: int, title: str) -> Figure:
     """Draw accuracy against parameters and against training time, a dot an architecture.
 
     Args:
         trials: as `run_screening` makes them; several seeds of an architecture are averaged.
+        image_size: the images' height in pixels; networks that saw another one are marked.
         title: heading of the figure.
     """
     complete = trials[trials["state"] == "complete"]
@@ -269,7 +272,6 @@ def screening(trials: pd.DataFrame, title: str) -> Figure:
         11, 4.8, title, "In brackets: pixels of a side that images were resized to, if any were."
     )
     by_size, by_time = figure.subplots(1, 2, sharey=True)
-    smallest = means["image_size"].min()
     panels: tuple[tuple[Axes, Any, str], ...] = (
         (by_size, means["parameters"], "parameters"),
         (by_time, times, "seconds a thousand training images"),
@@ -284,7 +286,7 @@ def screening(trials: pd.DataFrame, title: str) -> Figure:
     by_time.xaxis.set_major_formatter("{x:g}")
     by_size.yaxis.set_major_formatter(PercentFormatter(1.0))
     by_size.set_ylabel(_ACCURACY[CLEAN])
-    sides = means["image_size"].map(lambda side: f" ({side:.0f})" if side > smallest else "")
+    sides = means["image_size"].map(lambda side: f" ({side:.0f})" if side != image_size else "")
     figure.draw_without_rendering()  # where texts are in each other's way is known afterwards
     for axes, places, _ in panels:
         _label(axes, places, means["validation_accuracy"], list(means.index + sides))

@@ -69,7 +69,12 @@ def run_screening(screening: ScreeningConfig, data: TrialData, url: str) -> Scre
         return _screen(job["architecture"], job["seed"], screening, data)
 
     trials = trials_table(run_trials(url, plan, objective), plan)
-    return ScreeningResult(trials, {"study": plan.name, "seconds": screening.seconds})
+    summary = {
+        "study": plan.name,
+        "seconds": screening.seconds,
+        "image_size": data.train_set.image_size[0],
+    }
+    return ScreeningResult(trials, summary)
 
 
 def _describe(compute: Compute) -> list[Any]:

@@ -21,6 +21,7 @@ from optuna.distributions import (
 from optuna.trial import TrialState
 
 from cifar100_transfer.config import Changes, Scalar, SearchConfig, SpaceEntry
+from cifar100_transfer.manifest import hardware_name
 from cifar100_transfer.training import EpochRecord
 
 from .judging import CLEAN, CORRUPTED, judge, judged_by
@@ -192,6 +193,7 @@ def _train_or_give_up(
             "epochs": len(records),
             "train_accuracy": best.train_accuracy,
             "seconds": sum(record.seconds for record in records),
+            "hardware": hardware_name(str(data.compute.device)),
         }
         return Outcome(best.validation_accuracy, figures, pruned=True)
     return judge(result, data, corrupted_images)

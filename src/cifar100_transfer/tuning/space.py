@@ -82,6 +82,7 @@ def check_search(search: SearchConfig, recipe: Recipe) -> None:
         if named.count(name) > 1:
             raise UserError(f"space: '{name}' stands there more than once: keep one entry")
     for entry in search.space:
+        _check_path(entry.parameter, "space: ")
         if entry.values is None and search.sampler == "grid":
             raise UserError(
                 f"space: '{entry.parameter}' is a range, but sampler=grid takes values only: "
@@ -218,12 +219,12 @@ def _check_seeds(seeds: tuple[int, ...]) -> None:
         raise UserError(f"seeds: {list(seeds)} names one seed more than once: keep one of each")
 
 
-def _check_path(path: str) -> None:
+def _check_path(path: str, where: str = "") -> None:
     known = parameter_paths()
     if path not in known:
         near = difflib.get_close_matches(path, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"choose among {', '.join(known)}"
-        raise UserError(f"a recipe has no parameter '{path}': {hint}")
+        raise UserError(f"{where}a recipe has no parameter '{path}': {hint}")
 
 
 def _paths(model: type[BaseModel], prefix: str) -> Iterator[str]:

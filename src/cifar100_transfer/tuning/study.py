@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifar100_transfer.config import Changes
 from cifar100_transfer.errors import UserError
-from cifar100_transfer.models import return_freed_memory
+from cifar100_transfer.models import is_out_of_memory, return_freed_memory
 from cifar100_transfer.passwords import hide_passwords
 
 from .locks import FileLocks, Locks, PostgresLocks
@@ -98,7 +98,8 @@ def run_trials(url: str, plan: Plan, objective: Objective) -> optuna.Study:
         plan: which trials there are.
         objective: runs one trial, and would come to the same if it ran it again: settings that a
             sampler draws once more get what they came to before. A `UserError`, and what torch
-            raises where memory is short, make the trial a failed one; the study goes on.
+            raises where memory is short, make the trial a failed one; the study goes on. Any other
+            error ends this call, and the next one tries the trial again.
 
     Returns:
         The study, with all trials.
@@ -188,6 +189,14 @@ def _open(url: sqlalchemy.URL, plan: Plan) -> tuple[optuna.Study, Locks]:
                 load_if_exists=True,
                 pruner=plan.pruner,
             )
+    except RuntimeError as error:
+        if "schema" not in str(error):
+            raise
+        raise UserError(
+            f"the studies in {_shown(url)} are of another Optuna ({str(error).splitlines()[0]}): "
+            f"install the same release on all machines, or name another database with "
+            f"--params=studies=URL"
+        ) from error
     except ImportError as error:
         raise UserError(
             f"{_shown(url)} needs a driver that is not installed ({error}): "
@@ -333,7 +342,8 @@ def _run_held(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: O
     try:
         outcome = _known_outcome(study, trial) or objective(trial)
     except (UserError, MemoryError, RuntimeError) as error:
-        # RuntimeError is also what torch raises where memory is short, on the CPU and on a GPU.
+        if not isinstance(error, UserError) and not is_out_of_memory(error):
+            raise  # of the machine or a mistake in code: once mended, the trial has a chance
         failed = True
         reason = (str(error) or type(error).__name__).splitlines()[0]
         trial.set_user_attr(_REASON, reason)
@@ -406,13 +416,13 @@ def _log_progress(study: optuna.Study, plan: Plan, trial: optuna.Trial, outcome:
     left = len(jobs) + undrawn + sum(not t.state.is_finished() for t in trials)
     complete = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
     logger.info(
-        "%d of %d trials: %s: %.2f %%%s; best %.2f %%; about %s left",
+        "%d of %d trials: %s: %s; best %s; about %s left",
         finished,
         finished + left,
         _settings(trial),
-        100 * outcome.accuracy,
-        " (given up)" if outcome.pruned else "",
-        100 * max(complete, default=outcome.accuracy),
+        # Its accuracy may be of other images than those that finished trials are judged by.
+        "given up" if outcome.pruned else f"{100 * outcome.accuracy:.2f} %",
+        f"{100 * max(complete):.2f} %" if complete else "none yet",
         timedelta(seconds=round(seconds_left(trials, undrawn, jobs))),
     )
 

@@ -131,7 +131,8 @@ def draw_screening(trials: DataFrame, summary: dict[str, Any]) -> Figure:
     from cifar100_transfer.tuning import figures
 
     budget = f"{summary['seconds']:g} s" if summary["seconds"] else "equal epochs"
-    return figures.screening(trials, title=f"Architectures from random weights, {budget} each")
+    title = f"Architectures from random weights, {budget} each"
+    return figures.screening(trials, summary["image_size"], title)
 
 
 def _data(
