@@ -238,6 +238,7 @@ def test_a_value_for_a_group_is_called_that() -> None:
         ("catalog.yml", "- a", r"local/catalog\.yml holds a list instead of names"),
         ("catalog.yml", "a: {type: x.Y, filepath: '${globals:nothing}'}", "configuration in conf/"),
         ("parameters.yml", "5", r"local/parameters\.yml holds a int"),
+        ("globals.yml", "a: [b", r"can't be read: .*local/globals\.yml"),
     ],
 )
 def test_faults_of_private_configuration_are_one_line(
@@ -253,6 +254,38 @@ def test_faults_of_private_configuration_are_one_line(
     ):
         session.load_context()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("env", ["base", "quick"])
+@pytest.mark.parametrize("name", ["parameters_training.yml", "globals.yml"])
+@pytest.mark.parametrize("text", [b"a: [b\n", b"a: \xff\n", b"data_root: a\ndata_root: b\n"])
+def test_faults_of_an_environments_files_are_one_line(
+    tmp_path: Path, env: str, name: str, text: bytes
+) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
+    file = tmp_path / "conf" / env / name
+    file.write_bytes(file.read_bytes() + text)
+    bootstrap_project(ROOT)
+    chosen = None if env == "base" else env
+    with (
+        KedroSession.create(ROOT, env=chosen, conf_source=str(tmp_path / "conf")) as session,
+        pytest.raises(UserError, match=r"is no YAML|can't be read") as raised,
+    ):
+        session.load_context()
+    assert "\n" not in str(raised.value)
+
+
+def test_an_archive_of_configuration_that_is_cut_is_refused(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.tar.gz", tmp_path / "conf.tar.gz"
+    with tarfile.open(whole, "w:gz") as archive:
+        archive.add(ROOT / "conf", "conf")
+    cut.write_bytes(whole.read_bytes()[:1000])
+    bootstrap_project(ROOT)
+    with (
+        KedroSession.create(ROOT, conf_source=str(cut)) as session,
+        pytest.raises(UserError, match="configuration in conf/ can't be read"),
+    ):
+        session.load_context()
 
 
 def test_packed_configuration_is_checked_like_a_folder(tmp_path: Path) -> None:
@@ -365,6 +398,15 @@ def test_origin_prefers_the_command_line_then_the_environment() -> None:
     assert origin("a.c") == "conf/base/p.yml"
 
 
+def test_origin_of_null_is_where_it_stands() -> None:
+    origin = parameter_checks.Origin(
+        {"conf/mine/p.yml": {"a": {"b": None}}, "conf/base/p.yml": {"a": {"b": 0, "d": 0}}},
+        {"a": {"d": None}},
+    )
+    assert origin("a.d") == "--params"
+    assert origin("a.b") == "conf/mine/p.yml"
+
+
 def test_errors_elsewhere_than_on_the_command_line_stay_what_they_are() -> None:
     with pytest.raises(UserError, match="mend me"):
         hooks.fail(UserError("mend me"))
@@ -379,6 +421,13 @@ def test_a_user_error_is_found_among_the_causes() -> None:
     outer.__cause__ = UserError("mend me")
     with pytest.raises(UserError, match="mend me"):
         hooks.ErrorHooks().on_pipeline_error(outer)
+
+
+def test_a_compiler_that_is_missing_is_a_line_that_says_what_to_do() -> None:
+    from torch._inductor.exc import InductorError, InvalidCxxCompiler
+
+    with pytest.raises(UserError, match=r"compute\.compile=true needs a C\+\+ compiler"):
+        hooks.ErrorHooks().on_pipeline_error(InductorError(InvalidCxxCompiler(), None))
 
 
 def test_memory_that_ends_is_a_line_that_says_what_to_do() -> None:

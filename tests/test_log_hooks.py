@@ -64,11 +64,11 @@ def test_the_next_command_goes_on_from_what_was_made(pipeline: str, command: str
     ],
 )
 def test_images_are_there_for_the_model_of_their_environment(env: str | None, model: str) -> None:
-    found = log_hooks.model_of(Path("conf"), env)
+    found = log_hooks.model_of(Path("conf") / (env or "base") / "parameters_training.yml")
     outputs = REGISTERED["ingestion"].all_outputs()
     command = log_hooks.next_command(outputs, given(env=env), model=found)
     assert command == f"kedro run --pipelines={model}" + (f" --env={env}" if env else "")
-    assert log_hooks.model_of(Path("conf.tar.gz"), env) == "simple_cnn"
+    assert log_hooks.model_of(Path("conf.tar.gz/base/parameters_training.yml")) == "simple_cnn"
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,7 @@ def test_the_hint_is_for_the_environment_of_the_run(capsys: pytest.CaptureFixtur
     hooks = log_hooks.SummaryHooks()
     context: Any = SimpleNamespace(config_loader=SimpleNamespace(conf_source="conf"), env="full")
     hooks.after_context_created(context)
+    hooks.before_pipeline_run()
     hooks.after_pipeline_run(given(env="full"), REGISTERED["ingestion"], DataCatalog({}))
     assert "Next: kedro run --pipelines=express --env=full" in capsys.readouterr().out
 

@@ -42,9 +42,14 @@ def read_configuration(
     except UserError:
         raise
     except Exception as error:
-        # Kedro, OmegaConf and PyYAML each have exceptions of their own, over several lines.
-        reason = " ".join(str(error).split())
-        raise UserError(f"the configuration in conf/ can't be read: {reason}") from error
+        raise unreadable(error) from error
+
+
+def unreadable(error: Exception) -> UserError:
+    """Say in one line why the configuration can't be read."""
+    # Kedro, OmegaConf and PyYAML each have exceptions of their own, over several lines.
+    reason = " ".join(str(error).split())
+    return UserError(f"the configuration in conf/ can't be read: {reason}")
 
 
 def expand_home(values: dict[str, Any], names: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 import errno
 import logging
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -65,6 +65,10 @@ _ADVISORS = (
 )
 
 
+# Of torch's `InvalidCxxCompiler`, whose module takes a second to import.
+_NO_COMPILER = "No working C++ compiler found"
+
+
 class ErrorHooks:
     """Prints errors that the user can mend as one line, without a traceback."""
 
@@ -104,6 +108,11 @@ def _mendable(error: BaseException) -> UserError | None:
                 f"device (compute.device) or on smaller images (model.image_size); what was "
                 f"finished is kept"
             )
+        if _NO_COMPILER in str(cause):
+            return UserError(
+                "compute.compile=true needs a C++ compiler, and none works here: install one, such "
+                "as g++, or set it to false"
+            )
         cause = cause.__cause__
     return None
 
@@ -141,10 +150,12 @@ class PreflightHooks:
     Attributes:
         prepared: the pipelines that the present run had to run first, in that order, each with its
             part that was run.
+        before_preparing: is called before the first of them.
     """
 
     def __init__(self) -> None:
         self.prepared: list[tuple[str, Pipeline]] = []
+        self.before_preparing: Callable[[], None] = lambda: None
 
     @hook_impl
     def before_pipeline_run(
@@ -179,6 +190,8 @@ class PreflightHooks:
                 logger.info("'%s' does not exist yet: running pipeline '%s' first", name, maker)
                 making = _part_for(name, registered()[maker])
                 self._make_inputs(making, catalog, run_params)
+                if not self.prepared:
+                    self.before_preparing()
                 self._run(making, catalog, run_params)
                 self.prepared.append((maker, making))
 

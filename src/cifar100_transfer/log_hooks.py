@@ -6,7 +6,7 @@ import math
 import shlex
 import time
 from collections import Counter
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,18 +86,20 @@ class SummaryHooks:
 
     def __init__(self) -> None:
         self._started = 0.0
+        self._recipes = Path()
         self._model = FIRST_MODEL
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
-        """Remember which model the environment is for."""
-        loader = context.config_loader
-        self._model = model_of(Path(loader.conf_source), context.env)
+        """Remember where the environment's recipes are; what is wrong there others say."""
+        source = Path(context.config_loader.conf_source)
+        self._recipes = source / (context.env or "base") / "parameters_training.yml"
 
     @hook_impl
     def before_pipeline_run(self) -> None:
-        """Remember when the run started."""
+        """Remember when the run started, and which model the environment is for."""
         self._started = time.perf_counter()
+        self._model = model_of(self._recipes)
 
     @hook_impl
     def after_pipeline_run(
@@ -131,16 +133,14 @@ class SummaryHooks:
             click.echo(f"Next: {command}")
 
 
-def model_of(configuration: Path, env: str | None) -> str:
-    """Return the first of the models whose recipes an environment changes, or the first of all.
+def model_of(recipes: Path) -> str:
+    """Return the model whose recipe an environment changes first, or the first of all.
 
     Args:
-        configuration: folder of the environments; where it is an archive, none is looked into.
-        env: name of the environment, if one was chosen.
+        recipes: the environment's file of them; if there is none, it changes none.
     """
-    recipes = configuration / (env or "base") / "parameters_training.yml"
-    changed: Container[Any] = OmegaConf.load(recipes) if recipes.is_file() else ()
-    return next((model for model in MODELS if model in changed), FIRST_MODEL)
+    changed: Iterable[Any] = OmegaConf.load(recipes) if recipes.is_file() else ()
+    return next((name for name in changed if name in MODELS), FIRST_MODEL)
 
 
 def next_command(

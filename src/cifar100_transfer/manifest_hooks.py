@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,31 @@ class ManifestHooks:
     ) -> Generator[None, Any, Any]:
         """Store what is known before the first node, so that a killed run leaves a trace too."""
         self._interrupted()  # one of this process that was
-        self._begin, started = time.perf_counter(), datetime.now(UTC)
-        self._since = started.timestamp()
-        outcome = yield  # to the other hooks: the run may be refused, or absent inputs be made
-        prepared = self._preflight.prepared
-        self._parts = [*(part for _, part in prepared), pipeline]
+        self._manifest = {}
+        self._begin, self._since = time.perf_counter(), time.time()
+        self._preflight.before_preparing = partial(self._open, run_params, pipeline, catalog)
+        try:
+            outcome = yield  # to the other hooks: the run may be refused, or absent inputs be made
+        except Exception as error:
+            if self._manifest:
+                self._note_prepared()
+                self.on_pipeline_error(error, catalog)
+            ErrorHooks().on_pipeline_error(error)
+            raise
+        try:
+            if run_params.get("only_missing_outputs"):
+                for warning in stale_outputs(pipeline, catalog):
+                    logger.warning(warning)
+            self._open(run_params, pipeline, catalog)
+        except Exception as error:
+            self._manifest = {}  # of a run that never began
+            ErrorHooks().on_pipeline_error(error)
+            raise
+        return outcome
+
+    def _open(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Catalog) -> None:
+        """Store a manifest that says `running`; it is stored again as the run goes on."""
+        self._parts = [*(part for _, part in self._preflight.prepared), pipeline]
         parameters = {
             name.removeprefix("params:"): catalog.load(name)
             for name in sorted(inputs_of(self._parts))
@@ -55,7 +76,7 @@ class ManifestHooks:
         self._manifest = {
             "run": run_params["run_id"],
             "status": "running",
-            "started": started.isoformat(timespec="seconds"),
+            "started": datetime.fromtimestamp(self._since, UTC).isoformat(timespec="seconds"),
             "command": {
                 key: hide_passwords(value)
                 for key, value in run_params.items()
@@ -70,20 +91,18 @@ class ManifestHooks:
             "seconds": None,
             "preparation_seconds": round(time.perf_counter() - self._begin, 3),
             "nodes": {},
-            "prepared": list(dict.fromkeys(name for name, _ in prepared)),
-            "made": sorted({name for _, part in prepared for name in part.all_outputs()}),
         }
-        try:
-            if run_params.get("only_missing_outputs"):
-                for warning in stale_outputs(pipeline, catalog):
-                    logger.warning(warning)
-            self._store(catalog)
-        except Exception as error:
-            self._manifest = {}  # of a run that never began
-            ErrorHooks().on_pipeline_error(error)
-            raise
+        self._note_prepared()
+        self._store(catalog)
+        atexit.unregister(self._interrupted)
         atexit.register(self._interrupted)  # no hook hears of Ctrl-C
-        return outcome
+
+    def _note_prepared(self) -> None:
+        prepared = self._preflight.prepared
+        self._manifest["prepared"] = list(dict.fromkeys(name for name, _ in prepared))
+        self._manifest["made"] = sorted(
+            {name for _, part in prepared for name in part.all_outputs()}
+        )
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:

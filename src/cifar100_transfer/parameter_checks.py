@@ -227,18 +227,22 @@ class Origin:
     def __call__(self, path: str) -> str:
         """Return the place that sets `path`, or else the nearest group around it."""
         while path:
-            if _lookup(self._runtime, path) is not None:
+            if _lookup(self._runtime, path, _ABSENT) is not _ABSENT:
                 return "--params"
             for file, content in self._files.items():
-                if _lookup(content, path) is not None:
+                if _lookup(content, path, _ABSENT) is not _ABSENT:
                     return file
             path = path.rpartition(".")[0]
         return "conf/base/parameters*.yml"
 
 
-def _lookup(values: Any, path: str) -> Any:
+# What is looked up and not there, where null is a value.
+_ABSENT = object()
+
+
+def _lookup(values: Any, path: str, default: Any = None) -> Any:
     for part in path.split("."):
         if not isinstance(values, Mapping) or part not in values:
-            return None
+            return default
         values = values[part]
     return values

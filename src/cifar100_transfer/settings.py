@@ -1,5 +1,6 @@
 """Kedro's settings for this project."""
 
+from cifar100_transfer.config_loader import ConfigLoader
 from cifar100_transfer.hooks import (
     ErrorHooks,
     MemoryHooks,
@@ -29,6 +30,8 @@ HOOKS = (
 )
 
 SESSION_STORE_CLASS = SessionStore
+
+CONFIG_LOADER_CLASS = ConfigLoader
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -150,6 +150,14 @@ def test_the_file_arrives_whole_and_alone(server: Server, destination: Path) -> 
     assert server.requests == [None]
 
 
+def test_the_first_digits_of_a_digest_are_enough_but_have_to_be_right(
+    server: Server, destination: Path
+) -> None:
+    with pytest.raises(UserError, match="instead of 0123abcd"):
+        fetch(server.url, destination, "sha256:0123abcd", ADVICE)
+    assert fetch(server.url, destination, DIGEST[:15], ADVICE).read_bytes() == CONTENT
+
+
 def test_an_md5_digest_is_understood(server: Server, destination: Path) -> None:
     fetch(server.url, destination, f"md5:{hashlib.md5(CONTENT).hexdigest()}", ADVICE)
     assert file_digest(destination, "sha256") == DIGEST.removeprefix("sha256:")

@@ -266,6 +266,26 @@ def test_a_manifest_tells_of_what_had_to_run_first(
     assert json.loads(max(file.parent.iterdir()).read_text())["prepared"] == []
 
 
+def test_a_run_that_fails_at_what_had_to_run_first_leaves_a_manifest(
+    project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def train(*_: object) -> None:
+        (file,) = (project / "data" / "sample" / "08_reporting" / "runs").iterdir()
+        seen.append(json.loads(file.read_text())["status"])
+        raise UserError("no luck")
+
+    monkeypatch.setattr("cifar100_transfer.training.train_on_devices", train)
+    with pytest.raises(UserError, match="no luck"):
+        run("robustness", namespaces=["simple_cnn"], to_nodes=[FIRST_NODE])
+    (file,) = (project / "data" / "sample" / "08_reporting" / "runs").iterdir()
+    written = json.loads(file.read_text())
+    assert seen == ["running"]
+    assert written["status"] == "failed"
+    assert "no luck" in written["error"]
+
+
 def test_a_parameter_that_nothing_takes_is_warned_of(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

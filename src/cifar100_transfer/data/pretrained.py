@@ -11,6 +11,8 @@ import torch
 from cifar100_transfer.errors import UserError
 from cifar100_transfer.storage import file_digest
 
+from .fetch import fetch
+
 _CLASSIFIER_PREFIX = "network."
 
 
@@ -40,16 +42,11 @@ def published_weights(name: str) -> dict[str, torch.Tensor]:
     file_name = PurePosixPath(weights.url).name
     path = Path(torch.hub.get_dir(), "checkpoints", file_name)
     sha256 = path.stem.rpartition("-")[2]
-    try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=sha256)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"pretrained weights {name} can't be fetched from {weights.url} ({error}). Put the "
-            f"file into torch's cache (TORCH_HOME/hub/checkpoints), name a file of your own with "
-            f"--params=weights=FILE, or start from random weights (MODEL.model.pretrained=false)"
-        ) from error
+    advice = (
+        f"For {name}, put {file_name} into torch's cache ({path.parent}), name a file of your own "
+        f"with --params=weights=FILE, or start from random weights (MODEL.model.pretrained=false)"
+    )
+    fetch(weights.url, path, f"sha256:{sha256}", advice)
     found = file_digest(path, "sha256")
     if not found.startswith(sha256):
         raise UserError(
