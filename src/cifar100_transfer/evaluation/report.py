@@ -249,11 +249,15 @@ def time_sentences(report: Report) -> Iterator[str]:
         faster = row["speedup"] >= 1
         factor = row["speedup"] if faster else 1 / row["speedup"]
         yield (
-            f"{best} reaches {target} after {row['epochs']:.0f} "
-            f"{'epoch' if row['epochs'] == 1 else 'epochs'} and {duration(row['seconds'])}: "
+            f"{best} reaches {target} after {_epochs(row['epochs'])} and "
+            f"{duration(row['seconds'])}: "
             f"{factor:.1f} times {'sooner' if faster else 'later'} than {row['reference']} "
-            f"({row['reference_epochs']:.0f} epochs, {duration(row['reference_seconds'])})."
+            f"({_epochs(row['reference_epochs'])}, {duration(row['reference_seconds'])})."
         )
+
+
+def _epochs(number: float) -> str:
+    return f"{number:.0f} {'epoch' if number == 1 else 'epochs'}"
 
 
 def overfitting_verdict(gap: float) -> str:
