@@ -11,7 +11,7 @@ ENV ?= local
 
 .PHONY: demo test soak lint docs viz viz-static clean
 
-demo: $(READY) ## Train all models on the embedded data and compare them (under three minutes)
+demo: $(READY) ## Train three models on the embedded data and compare them (under three minutes)
 	$(BIN)/kedro run --env=sample
 
 test: $(READY) ## Run all tests; COVERAGE=1 measures, too, how much of the code they reach

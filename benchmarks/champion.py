@@ -15,6 +15,7 @@ in a minute or two on a CPU, on drawn images, and writes no results there.
 """
 
 import argparse
+import itertools
 import json
 import shutil
 import statistics
@@ -176,11 +177,19 @@ def train_member(job: Job, seed: int) -> None:
     home = job.home(seed)
     file = home / "classifier.safetensors"
     config = job.training.model_copy(update={"seed": seed})
+    recipe = {
+        "model": job.model.model_dump(mode="json"),
+        "training": config.model_dump(mode="json"),
+    }
     if file.exists():
-        _check_recipe(load_classifier(file), job.model, config, home)
+        _check_recipe(load_classifier(file).spec.recipe, recipe, home)
         return
     if job.seconds_left() < START_SECONDS and not job.quick:
         raise SliceOverError
+    begun = home / "recipe.json"  # its resume point and its seconds are of this one
+    if begun.exists():
+        _check_recipe(json.loads(begun.read_text()), recipe, home)
+    _write(begun, recipe)
     started = time.monotonic()
     train_set, validation_set, _ = job.sets
     normalization = asdict(channel_statistics(train_set.images))
@@ -223,12 +232,8 @@ def train_member(job: Job, seed: int) -> None:
     shutil.rmtree(home / "resume")
 
 
-def _check_recipe(
-    classifier: Classifier, model: ModelConfig, training: TrainingConfig, home: Path
-) -> None:
-    wanted = {"model": model.model_dump(mode="json"), "training": training.model_dump(mode="json")}
-    stored = {part: classifier.spec.recipe.get(part) for part in wanted}
-    if stored != wanted:
+def _check_recipe(stored: dict[str, Any], wanted: dict[str, Any], home: Path) -> None:
+    if {part: stored.get(part) for part in wanted} != wanted:
         raise UserError(f"{home} holds a classifier of another recipe: name another --work")
 
 
@@ -428,12 +433,28 @@ def run(job: Job, seeds: list[int], command: str) -> None:
     print(table(record))
     if job.part == "test" and not job.quick:
         stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        name = (
-            f"{record['track']}, {job.model.architecture}, {len(seeds)} seeds, "
-            f"{job.training.epochs} epochs"
-        )
-        _write(RESULTS, stored | {name: record})
+        _write(RESULTS, stored | {_name(record, stored): record})
     print("Done.")
+
+
+def _name(record: dict[str, Any], stored: dict[str, Any]) -> str:
+    """Return under which name to store: a new one, or that of an earlier result of the same."""
+    recipe, seeds = record["recipe"], record["seeds"]
+    name = (
+        f"{record['track']}, {recipe['model']['architecture']}, {len(seeds)} seeds, "
+        f"{recipe['training']['epochs']} epochs"
+    )
+    names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+    return next(one for one in names if one not in stored or _is_of_same(stored[one], record))
+
+
+def _is_of_same(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Whether two results are of the same recipe and seeds, judged alike."""
+    parts = [
+        (one["recipe"], one["seeds"], one["images"], list(one["members"][0]))
+        for one in (first, second)
+    ]
+    return parts[0] == parts[1]
 
 
 # Speed

@@ -52,7 +52,7 @@ def read_stored(file: Path) -> Any:
     if file.suffix == ".json":
         return json.loads(text)
     names, *rows = csv.reader(text.splitlines())
-    columns = zip(*([round(float(cell), 6) for cell in row] for row in rows), strict=True)
+    columns = zip(*([float(f"{float(cell):.6g}") for cell in row] for row in rows), strict=True)
     return dict(zip(names, map(list, columns), strict=True))
 
 

@@ -128,6 +128,7 @@ def _results_tables() -> dict[str, str]:
     return {
         "real": real_table(),
         "gpu": gpu_table(),
+        "resnet50_recipe": recipe_table(_trials("resnet50_recipe")),
         "transfer_recipe": recipe_table(_trials("transfer_recipe")),
         "ablation_squeezenet_robust": ablation_table(_trials("ablation_squeezenet_robust")),
     }

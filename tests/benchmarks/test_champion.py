@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -207,6 +208,43 @@ def test_a_classifier_of_another_recipe_is_refused(
     champion.run(job(), [0], "command")
     with pytest.raises(UserError, match="another recipe: name another --work"):
         champion.run(job(training=TrainingConfig(epochs=2, batch_size=20)), [0], "command")
+
+
+def test_a_training_of_another_recipe_that_was_begun_is_refused(
+    champion: ModuleType,
+    job: Callable[..., object],
+    few_sets: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*_: object) -> None:
+        raise champion.SliceOverError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(champion, "train", stop)
+        champion.run(job(), [0], "command")
+    with pytest.raises(UserError, match="another recipe: name another --work"):
+        champion.run(job(training=TrainingConfig(epochs=2, batch_size=20)), [0], "command")
+    champion.run(job(), [0], "command")
+
+
+def test_a_result_replaces_one_of_the_same_alone(champion: ModuleType) -> None:
+    def record(decay: float, images: int = 10) -> dict[str, Any]:
+        training = {"epochs": 3, "optimizer": {"weight_decay": decay}}
+        return {
+            "track": "open",
+            "recipe": {"model": {"architecture": "net"}, "training": training},
+            "seeds": [0, 1],
+            "images": {"distorted": images},
+            "members": [{"plain": {}}],
+        }
+
+    name = "open, net, 2 seeds, 3 epochs"
+    stored = {name: record(0.1)}
+    assert champion._name(record(0.1), stored) == name
+    assert champion._name(record(0.2), stored) == f"{name} (2)"
+    stored[f"{name} (2)"] = record(0.2)
+    assert champion._name(record(0.2), stored) == f"{name} (2)"
+    assert champion._name(record(0.1, images=20), stored) == f"{name} (3)"
 
 
 def test_what_another_classifier_got_right_is_not_taken_up(

@@ -18,9 +18,9 @@ _AT_ONCE = 1 << 20
 class Draws:
     """Random numbers for some images of one block.
 
-    Images are counted off in blocks of `BLOCK`. Every block has its own generator, every request
-    draws for the whole block, and the images asked for get their rows. So what an image receives
-    depends on its number alone. Numbers are drawn on the CPU: all devices see the same ones.
+    Images are counted off in blocks of `BLOCK`. Every block has its own generator, which draws in
+    the block's order, and the images asked for get their rows. So what an image receives depends on
+    its number alone. Numbers are drawn on the CPU: all devices see the same ones.
 
     Args:
         key: non-negative integers that name the generator, the number of the block among them.

@@ -130,8 +130,7 @@ def confused_pairs(
     """
     _check_images(predictions, images)
     shown = pairs.head(12)
-    left_out = len(pairs) - len(shown)
-    note = f"The {left_out} further pairs are left out." if left_out else ""
+    note = "Further pairs are left out." if len(pairs) > len(shown) else ""
     if shown.empty:
         return message(title, "no class was taken for another")
     columns = min(6, int(shown["count"].max()))
