@@ -65,7 +65,7 @@ ROWS = (
         "resnet50",
         "37.12",
         RESNET50_PUBLIC,
-        short="ResNet-50 from scratch, the report's recipe",
+        short="ResNet-50 from scratch, report's recipe",
     ),
     Row(
         "ResNet-50 from scratch, a recipe for an hour of a CPU",
@@ -73,7 +73,7 @@ ROWS = (
         "resnet50",
         "37.12",
         RESNET50_PUBLIC,
-        short="ResNet-50 from scratch, an hour of a CPU",
+        short="ResNet-50 from scratch, our recipe",
     ),
     Row(
         "ResNet-50, ImageNet weights",
