@@ -150,7 +150,7 @@ class PreflightHooks:
     Attributes:
         prepared: the pipelines that the present run had to run first, in that order, each with its
             part that was run.
-        before_preparing: is called before the first of them.
+        before_preparing: is called before each of them.
     """
 
     def __init__(self) -> None:
@@ -190,8 +190,6 @@ class PreflightHooks:
                 logger.info("'%s' does not exist yet: running pipeline '%s' first", name, maker)
                 making = _part_for(name, registered()[maker])
                 self._make_inputs(making, catalog, run_params)
-                if not self.prepared:
-                    self.before_preparing()
                 self._run(making, catalog, run_params)
                 self.prepared.append((maker, making))
 
@@ -199,6 +197,7 @@ class PreflightHooks:
         from kedro.runner import SequentialRunner
 
         try:
+            self.before_preparing()
             _type_parameters(pipeline, catalog)
             SequentialRunner().run(pipeline, catalog, run_id=run_params["run_id"])
             ResumeHooks().after_pipeline_run(run_params, pipeline, catalog)

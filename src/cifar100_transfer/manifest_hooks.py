@@ -51,7 +51,6 @@ class ManifestHooks:
             if self._manifest:
                 self._note_prepared()
                 self.on_pipeline_error(error, catalog)
-            ErrorHooks().on_pipeline_error(error)
             raise
         try:
             if run_params.get("only_missing_outputs"):

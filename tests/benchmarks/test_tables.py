@@ -205,3 +205,29 @@ def test_runs_of_other_lengths_and_images_stay_out_of_the_table_of_robust_traini
     of_fewer = run | {"images": 100, "clean": other}
     table = robust_training.summary([shorter, run, of_fewer], epochs=6, images=500)
     assert table.splitlines()[2:] == ["| plain | 1 | 50.0 | 50.0 | 25.0 | 25.0 | -25.0 |"]
+
+
+def test_a_recipe_of_one_seed_has_no_ensemble_in_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = importlib.import_module("real_tables")
+    stored = json.loads((tables.RESULTS / "champion.json").read_text())
+    name = next(name for name, one in stored.items() if "batch_norm_tta" in one["members"][0])
+    model = {"architecture": "express_large"}
+    recipe = {**stored[name]["recipe"], "model": model}
+    single = {"recipe": recipe, "seeds": [0], "ensemble": None}
+    stored["single"] = stored[name] | single | {"members": stored[name]["members"][:1]}
+    unfinished = (tables.RESULTS / "champion_unfinished.json").read_text()
+    (tmp_path / "champion_unfinished.json").write_text(unfinished)
+    before = tables.aims_table(), tables.unfinished_table()
+    (tmp_path / "champion.json").write_text(json.dumps(stored))
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.aims_table().count("one network") == before[0].count("one network") + 1
+    assert tables.aims_table().count("as one") == before[0].count("as one")
+    assert tables.unfinished_table() == before[1]
+
+
+def test_small_numbers_of_stored_tables_keep_their_digits(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("rate,count\n4.0000001e-08,123456\n0.1234567,2\n")
+    read = importlib.import_module("report_tables").read_stored(tmp_path / "a.csv")
+    assert read == {"rate": [4e-8, 0.123457], "count": [123456, 2]}

@@ -47,6 +47,7 @@ class Server:
     # Where the first requests are sent on to.
     redirects: list[str] = field(default_factory=list)
     requests: list[str | None] = field(default_factory=list)
+    agents: list[str | None] = field(default_factory=list)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -56,6 +57,7 @@ class Handler(BaseHTTPRequestHandler):
         state = self.server_state
         asked = self.headers["Range"]
         state.requests.append(asked)
+        state.agents.append(self.headers["User-Agent"])
         if state.stalls:
             RELEASED.wait(10)
             return
@@ -148,6 +150,7 @@ def test_the_file_arrives_whole_and_alone(server: Server, destination: Path) -> 
     assert destination.read_bytes() == CONTENT
     assert list(destination.parent.iterdir()) == [destination]
     assert server.requests == [None]
+    assert server.agents == ["cifar100-transfer"]
 
 
 def test_the_first_digits_of_a_digest_are_enough_but_have_to_be_right(
